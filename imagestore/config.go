@@ -1,0 +1,87 @@
+package imagestore
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/platforms"
+)
+
+// Config is the [images] table of the configuration file.
+type Config struct {
+	// RegistryConfigDir holds one directory a registry, each with a hosts.toml, as containerd reads them.
+	RegistryConfigDir string `toml:"registry_config_dir"`
+	// MaxParallelLayers is how many layers are fetched and unpacked at once, over all pulls. 0: two more than the processors.
+	MaxParallelLayers int `toml:"max_parallel_layers"`
+	// PullProgressTimeout ends a pull when a transfer of it brought no byte for so long.
+	PullProgressTimeout Duration `toml:"pull_progress_timeout"`
+	// MaxImageBytes is the largest size of an image's files, unpacked.
+	MaxImageBytes int64 `toml:"max_image_bytes"`
+	// MaxImageEntries is the largest number of an image's files and directories.
+	MaxImageEntries int64 `toml:"max_image_entries"`
+	// Pinned are the names of images that kubelet must not collect: references, or patterns as of path.Match.
+	Pinned []string `toml:"pinned"`
+	// Platform is what to choose from multi-platform images ("linux/amd64", "linux/arm64/v8"). Empty: the node's own.
+	Platform string `toml:"platform"`
+}
+
+// DefaultConfig returns what holds where the configuration file is silent.
+func DefaultConfig() Config {
+	return Config{
+		RegistryConfigDir:   "/etc/berth/certs.d",
+		PullProgressTimeout: Duration(time.Minute),
+		MaxImageBytes:       256 << 30,
+		MaxImageEntries:     10_000_000,
+		Pinned:              []string{},
+	}
+}
+
+// Validate names the first field that can't be.
+func (c Config) Validate() error {
+	if c.RegistryConfigDir != "" && !filepath.IsAbs(c.RegistryConfigDir) {
+		return fmt.Errorf("registry_config_dir %q: must be an absolute path", c.RegistryConfigDir)
+	}
+	if c.MaxParallelLayers < 0 {
+		return fmt.Errorf("max_parallel_layers %d: must not be negative", c.MaxParallelLayers)
+	}
+	if c.PullProgressTimeout <= 0 {
+		return fmt.Errorf("pull_progress_timeout %q: must be positive", time.Duration(c.PullProgressTimeout))
+	}
+	if c.MaxImageBytes <= 0 {
+		return fmt.Errorf("max_image_bytes %d: must be positive", c.MaxImageBytes)
+	}
+	if c.MaxImageEntries <= 0 {
+		return fmt.Errorf("max_image_entries %d: must be positive", c.MaxImageEntries)
+	}
+	for _, pattern := range c.Pinned {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("pinned %q: %w", pattern, err)
+		}
+	}
+	if c.Platform != "" {
+		if _, err := platforms.Parse(c.Platform); err != nil {
+			return fmt.Errorf("platform %q: %w", c.Platform, err)
+		}
+	}
+	return nil
+}
+
+// Duration is a time.Duration that TOML files write as text ("1m30s").
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("read duration %q: %w", text, err)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) {
+	return []byte(time.Duration(d).String()), nil
+}

@@ -1,0 +1,28 @@
+package imagestore
+
+import "errors"
+
+// What callers can tell apart with errors.Is. Each error of this package that has one of these causes wraps it.
+var (
+	// ErrNotFound: no such image here, or no registry that was asked has it.
+	ErrNotFound = errors.New("image not found")
+	// ErrInvalidReference: the reference can't be read.
+	ErrInvalidReference = errors.New("invalid image reference")
+	// ErrUnavailable: no registry answered usefully, or data stopped coming.
+	ErrUnavailable = errors.New("registry unavailable")
+	// ErrDenied: the registry refused the credentials, or wants some.
+	ErrDenied = errors.New("registry denied access")
+	// ErrCorrupt: what was received isn't what was promised: a digest or size that differs, a tar that climbs out, a
+	// manifest that can't be read.
+	ErrCorrupt = errors.New("image is corrupt")
+	// ErrTooLarge: the image goes beyond a limit of the configuration.
+	ErrTooLarge = errors.New("image is larger than allowed")
+	// ErrUnsupported: the image is whole, and not for this node (platform, media type).
+	ErrUnsupported = errors.New("image is not supported")
+	// ErrInvalidKey: the key of a snapshot can't be a file name.
+	ErrInvalidKey = errors.New("invalid snapshot key")
+	// ErrExists: the snapshot exists, with another image.
+	ErrExists = errors.New("snapshot exists")
+	// ErrInUse: another process has the store open.
+	ErrInUse = errors.New("image store is in use")
+)
