@@ -1,0 +1,2 @@
+// Package cni attaches pods to the network.
+package cni
