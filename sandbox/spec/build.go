@@ -1,6 +1,10 @@
 package spec
 
 import (
+	"errors"
+	"fmt"
+	"maps"
+
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -32,16 +36,10 @@ type Input struct {
 	HostDevices []HostDevice
 }
 
-// HostDevice is a device node and what a container may do with it.
-type HostDevice struct {
-	specs.LinuxDevice        // Path is that in the container
-	Access            string // of "rwm"
-}
-
 // Node holds what every container of the node gets or is limited by. Its zero
 // value means the defaults.
 type Node struct {
-	Hostname            string              // HOSTNAME of containers on the host's network
+	Hostname            string              // HOSTNAME where the pod has none of its own
 	Capabilities        []string            // what the daemon has; a container never gets others. nil: no bound
 	DefaultCapabilities []string            // nil: DefaultCapabilities()
 	Rlimits             []specs.POSIXRlimit // nil: those of the keeper
@@ -49,33 +47,145 @@ type Node struct {
 	CgroupWritable      bool                // mount /sys/fs/cgroup writable in unprivileged containers too
 }
 
-// Build makes the complete runtime-spec Spec of a container. It is pure.
+// ErrNoCommand says that neither the client nor the image names a program to run.
+var ErrNoCommand = errors.New("no command: neither the container nor its image has one")
+
+// Build makes the complete runtime-spec Spec of a container. It is pure; its
+// errors are ErrNoCommand and *FieldError.
 //
 // What it leaves to oci, by convention:
 //   - Spec.Linux.Namespaces lists kinds with an empty Path; which of them are
-//     joined rather than new, the caller says in oci.Container.Namespaces.
+//     joined rather than new, the caller says in oci.Container.Namespaces
+//     (JoinedNamespaces says which it must be).
 //   - A mount of Type "bind" with an empty Source is attached from a descriptor:
 //     the caller gives it in oci.Container.Mounts by its destination
 //     (DescriptorMounts lists them): the pod's /dev/shm, and image volumes.
 //   - Spec.Root.Path is "rootfs": the root too is a descriptor.
+//   - Spec.Hostname and Linux.Sysctl stay empty: both belong to the pod's
+//     namespaces, which are made before any container.
 func Build(in Input) (*specs.Spec, error) {
-	return nil, nil
+	process, err := buildProcess(in)
+	if err != nil {
+		return nil, err
+	}
+	c := in.Container
+	linux := &specs.Linux{
+		CgroupsPath:       in.CgroupPath,
+		Namespaces:        namespaces(in),
+		Resources:         containerResources(in),
+		Devices:           deviceNodes(in),
+		RootfsPropagation: rootPropagation(c.Mounts),
+		MountLabel:        in.MountLabel,
+	}
+	if user := in.Pod.Security.Namespaces.OwnUser(); user != nil {
+		linux.UIDMappings = linuxMappings(user.UIDs)
+		linux.GIDMappings = linuxMappings(user.GIDs)
+	}
+	if !c.Security.Privileged {
+		linux.Seccomp = in.Seccomp
+		linux.MaskedPaths = c.Security.MaskedPaths
+		linux.ReadonlyPaths = c.Security.ReadonlyPaths
+	}
+	return &specs.Spec{
+		Version:     specs.Version,
+		Process:     process,
+		Root:        &specs.Root{Path: "rootfs", Readonly: c.Security.ReadonlyRootfs},
+		Mounts:      mounts(in),
+		Annotations: annotations(in),
+		Linux:       linux,
+	}, nil
 }
 
-// DescriptorMounts lists the destinations of s that are attached from a
-// descriptor which the caller of oci gives: bind mounts without a source.
-func DescriptorMounts(s *specs.Spec) []string { return nil }
+// annotations are the container's, and those by which foreign runtimes (gVisor,
+// Kata) learn what they run: the names that containerd's CRI gives them.
+func annotations(in Input) map[string]string {
+	const prefix = "io.kubernetes.cri."
+	out := map[string]string{
+		prefix + "container-type":    "container",
+		prefix + "container-name":    in.Container.Metadata.Name,
+		prefix + "image-name":        imageName(in.Container.Image),
+		prefix + "sandbox-id":        in.PodID,
+		prefix + "sandbox-name":      in.Pod.Metadata.Name,
+		prefix + "sandbox-namespace": in.Pod.Metadata.Namespace,
+		prefix + "sandbox-uid":       in.Pod.Metadata.UID,
+	}
+	maps.Copy(out, in.Container.Annotations)
+	return out
+}
 
-// ExecProcess is the process of an exec of cmd in a container that was built as
-// container: its user, capabilities, environment and limits, with cmd as Args.
-func ExecProcess(container *specs.Spec, cmd []string, tty bool) *specs.Process { return nil }
+// imageName is the name that the user wrote, as kubelet gives images by id.
+func imageName(ref ImageRef) string {
+	if ref.UserSpecifiedImage != "" {
+		return ref.UserSpecifiedImage
+	}
+	return ref.Image
+}
 
-// Resources turns CRI's limits into OCI's, zero meaning "not set". nil gives an empty value.
-func ToLinuxResources(r *Resources) *specs.LinuxResources { return nil }
+// namespaces lists the kinds of namespace that a container does not share with
+// the host.
+func namespaces(in Input) []specs.LinuxNamespace {
+	n := in.Container.Security.Namespaces
+	pod := in.Pod.Security.Namespaces
+	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	add := func(kind specs.LinuxNamespaceType) { out = append(out, specs.LinuxNamespace{Type: kind}) }
+	if pod.OwnUser() != nil {
+		add(specs.UserNamespace)
+	}
+	if pod.Network != NamespaceNode {
+		// A pod on the host's network has the host's name too.
+		add(specs.NetworkNamespace)
+		add(specs.UTSNamespace)
+	}
+	if pod.IPC != NamespaceNode {
+		add(specs.IPCNamespace)
+	}
+	if n.PID != NamespaceNode {
+		add(specs.PIDNamespace)
+	}
+	if !in.Container.Security.Privileged {
+		// A privileged container manages the host's groups, as elsewhere.
+		add(specs.CgroupNamespace)
+	}
+	return out
+}
 
-// DefaultCapabilities are those of a container that asks for nothing.
-func DefaultCapabilities() []string { return nil }
+// JoinedNamespaces lists the kinds of s's namespaces that a container shares
+// with its pod (or, for the PID namespace, with a container): the caller of oci
+// must give a descriptor for each. The others are made new.
+func JoinedNamespaces(s *specs.Spec, container *Container) []specs.LinuxNamespaceType {
+	var out []specs.LinuxNamespaceType
+	for _, ns := range s.Linux.Namespaces {
+		switch ns.Type {
+		case specs.MountNamespace, specs.CgroupNamespace:
+		case specs.PIDNamespace:
+			if pid := container.Security.Namespaces.PID; pid == NamespacePod || pid == NamespaceTarget {
+				out = append(out, ns.Type)
+			}
+		default:
+			out = append(out, ns.Type)
+		}
+	}
+	return out
+}
 
-// StopSignal is the number of the signal that ends a container: config's when
-// it is set, else the image's ("SIGTERM", "TERM", "15", "SIGRTMIN+3"), else SIGTERM.
-func StopSignal(config int, image string) int { return 15 }
+// OwnUser is the user namespace when it is not the host's, else nil.
+func (n Namespaces) OwnUser() *UserNamespace {
+	if n.User == nil || n.User.Mode != NamespacePod {
+		return nil
+	}
+	return n.User
+}
+
+// linuxMappings are mappings in OCI's words.
+func linuxMappings(mappings []IDMapping) []specs.LinuxIDMapping {
+	var out []specs.LinuxIDMapping
+	for _, m := range mappings {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.ContainerID, HostID: m.HostID, Size: m.Length})
+	}
+	return out
+}
+
+// String is the mapping as in /proc/PID/uid_map.
+func (m IDMapping) String() string {
+	return fmt.Sprintf("%d %d %d", m.ContainerID, m.HostID, m.Length)
+}

@@ -32,3 +32,16 @@ func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
 func invalid(field string, value any, rule string, args ...any) error {
 	return &FieldError{Field: field, Value: fmt.Sprint(value), Rule: fmt.Sprintf(rule, args...)}
 }
+
+// check is one rule of a Validate; firstError runs them in order.
+type check func() error
+
+// firstError is the first error of checks.
+func firstError(checks ...check) error {
+	for _, c := range checks {
+		if err := c(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

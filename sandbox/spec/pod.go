@@ -89,8 +89,9 @@ type Namespaces struct {
 // UserNamespace maps a pod's users and groups to the host's. CRI allows one
 // mapping of each kind, and it must map id 0.
 type UserNamespace struct {
-	UIDs []IDMapping `json:"uids"`
-	GIDs []IDMapping `json:"gids"`
+	Mode NamespaceMode `json:"mode,omitempty"` // NamespacePod, or NamespaceNode without mappings
+	UIDs []IDMapping   `json:"uids"`
+	GIDs []IDMapping   `json:"gids"`
 }
 
 // IDMapping maps Length ids from ContainerID on to those from HostID on.
