@@ -1,0 +1,159 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/mount"
+	"github.com/berth-runtime/berth/oci/program"
+	"github.com/berth-runtime/berth/oci/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Container is what PrepareContainer needs. All files stay the caller's.
+type Container struct {
+	Spec *specs.Spec
+	// Root is a detached mount of the root file system. It is attached by the launch, so it serves one
+	// launch only.
+	Root *os.File
+	// Stdin, Stdout and Stderr are the process's ends; nil stands for /dev/null. With Terminal they are
+	// not used.
+	Stdin, Stdout, Stderr *os.File
+	Terminal              *Terminal
+	// Mounts are detached mounts by destination, for those of Spec.Mounts whose source is no path: they
+	// are copied, with the mount's options applied.
+	Mounts map[string]*os.File
+	// Namespaces are those to join; others that the spec lists are new.
+	Namespaces map[specs.LinuxNamespaceType]*os.File
+	Cgroup     *cgroup.Group
+}
+
+// PrepareContainer opens the mounts' sources and compiles the program of a container's first process.
+//
+// Errors name the object: a missing mount source wraps fs.ErrNotExist, a refused mount is a
+// *program.MountError. On error nothing is left open.
+func (n *Node) PrepareContainer(in Container) (*Launch, error) {
+	if in.Spec.Process == nil || in.Spec.Linux == nil {
+		return nil, fmt.Errorf("prepare container: the spec has no process or linux section")
+	}
+	spec := *in.Spec
+	spec.Process = n.clamp(in.Spec.Process)
+	bag := newBag()
+	bag.lend("root", in.Root)
+	bag.lend("null", n.null)
+	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, Terminal: in.Terminal != nil}
+	err := func() (err error) {
+		if in.Terminal != nil {
+			bag.lend("terminal", in.Terminal.Slave)
+		} else if err = bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
+			return err
+		}
+		if c.Sources, err = bag.sources(&spec, in); err != nil {
+			return err
+		}
+		for kind, f := range in.Namespaces {
+			c.Join = append(c.Join, kind)
+			bag.lend(program.NamespaceSlot(kind), f)
+		}
+		if err = bag.devices(&spec, in.Namespaces[specs.UserNamespace] != nil); err != nil {
+			return err
+		}
+		if c.CgroupFiles, c.CgroupDir, err = bag.cgroup(in.Cgroup); err != nil {
+			return err
+		}
+		c.Seccomp, err = filter(spec.Linux.Seccomp)
+		return err
+	}()
+	if err != nil {
+		return bag.launch(nil, err)
+	}
+	return bag.launch(program.CompileContainer(c))
+}
+
+// sources opens what is mounted: paths of the host, and copies of the caller's detached mounts.
+func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) {
+	out := make([]program.Source, len(spec.Mounts))
+	for i, m := range spec.Mounts {
+		o, err := program.ParseMountOptions(m.Options)
+		if err != nil {
+			return nil, fmt.Errorf("mount on %s: %w", m.Destination, err)
+		}
+		var f *os.File
+		dir := true
+		given := in.Mounts[m.Destination]
+		switch {
+		case in.Terminal != nil && m.Type == "devpts":
+			f, dir, err = mount.Clone(in.Terminal.Devpts, program.MountOptions{}, nil)
+		case given != nil:
+			f, dir, err = mount.Clone(given, o, nil)
+		case o.Bind || m.Type == "bind":
+			f, dir, err = mount.Bind(m.Source, o, nil)
+		default:
+			out[i] = program.Source{Dir: true}
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("mount on %s: %w", m.Destination, err)
+		}
+		b.give(program.SourceSlot(m), f)
+		out[i] = program.Source{Slot: true, Dir: dir}
+	}
+	return out, nil
+}
+
+// devices opens the host's device nodes that are bind mounted in a user namespace.
+func (b *bag) devices(spec *specs.Spec, userNamespace bool) error {
+	for _, path := range program.BoundDevices(spec, userNamespace) {
+		f, _, err := mount.Bind(path, program.MountOptions{}, nil)
+		if err != nil {
+			return fmt.Errorf("device %s: %w", path, err)
+		}
+		b.give(program.DeviceSlot(path), f)
+	}
+	return nil
+}
+
+// cgroup opens what the process enters its cgroup by.
+func (b *bag) cgroup(g *cgroup.Group) (names []string, dir bool, err error) {
+	if g == nil {
+		return nil, false, nil
+	}
+	procs, v2, err := g.Enter()
+	if err != nil {
+		return nil, false, fmt.Errorf("open cgroup %s: %w", g.Path(), err)
+	}
+	for i, f := range procs {
+		name := fmt.Sprintf("%d", i)
+		if full := f.Name(); full != "" {
+			name = hierarchyName(full, g.Path())
+		}
+		names = append(names, name)
+		b.give("cgroup "+name, f)
+	}
+	if v2 != nil {
+		b.give("cgroup", v2)
+	}
+	return names, v2 != nil, nil
+}
+
+// hierarchyName finds the hierarchy in /sys/fs/cgroup/HIERARCHY/PATH/cgroup.procs.
+func hierarchyName(file, path string) string {
+	dir := filepath.Dir(file)
+	if rel, err := filepath.Rel(filepath.Clean("/"+path), "/"); err == nil {
+		dir = filepath.Join(dir, rel)
+	}
+	return filepath.Base(dir)
+}
+
+func filter(profile *specs.LinuxSeccomp) (*program.Seccomp, error) {
+	if profile == nil {
+		return nil, nil
+	}
+	f, err := seccomp.Compile(profile)
+	if err != nil {
+		return nil, fmt.Errorf("compile seccomp profile: %w", err)
+	}
+	return &program.Seccomp{Filter: f.Program, Flags: uint64(f.Flags)}, nil
+}

@@ -1,0 +1,48 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/program"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Exec is what PrepareExec needs. All files stay the caller's.
+type Exec struct {
+	Process *specs.Process
+	Linux   *specs.Linux // the container's: its seccomp profile
+	// PidFD refers to the container's first process, whose namespaces the new one joins.
+	PidFD *os.File
+	// UserNamespace says that the container is in a user namespace of its own or its pod's.
+	UserNamespace         bool
+	Stdin, Stdout, Stderr *os.File // nil: /dev/null
+	Cgroup                *cgroup.Group
+}
+
+// PrepareExec compiles the program of one more process in a container.
+func (n *Node) PrepareExec(in Exec) (*Launch, error) {
+	bag := newBag()
+	bag.lend("process", in.PidFD)
+	if in.Process == nil {
+		return nil, fmt.Errorf("prepare exec: no process")
+	}
+	e := program.Exec{Process: n.clamp(in.Process), UserNamespace: in.UserNamespace, LastCap: n.lastCap}
+	err := func() (err error) {
+		if err = bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
+			return err
+		}
+		if e.CgroupFiles, e.CgroupDir, err = bag.cgroup(in.Cgroup); err != nil {
+			return err
+		}
+		if in.Linux != nil {
+			e.Seccomp, err = filter(in.Linux.Seccomp)
+		}
+		return err
+	}()
+	if err != nil {
+		return bag.launch(nil, err)
+	}
+	return bag.launch(program.CompileExec(e))
+}

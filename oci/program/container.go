@@ -1,0 +1,225 @@
+package program
+
+import (
+	"path"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Container is what CompileContainer needs: a Spec, and what package oci found out about the node and
+// the sources of the mounts.
+type Container struct {
+	Spec *specs.Spec
+	// Sources says for each of Spec.Mounts where it comes from; same length and order.
+	Sources []Source
+	// Join lists the namespaces that come as descriptors, in slots named by NamespaceSlot. Others of
+	// Spec.Linux.Namespaces are new.
+	Join []specs.LinuxNamespaceType
+	// CgroupFiles are the cgroup.procs files that the process writes itself into: one slot each, "cgroup
+	// NAME". CgroupDir says that slot "cgroup" holds the v2 directory to be cloned into.
+	CgroupFiles []string
+	CgroupDir   bool
+	// CgroupV1 names the hierarchies that a mount of type cgroup shows ("memory", "cpu,cpuacct",
+	// "name=systemd"); empty where the node has v2.
+	CgroupV1 []string
+	Seccomp  *Seccomp
+	LastCap  int // the kernel's last capability (/proc/sys/kernel/cap_last_cap)
+	Terminal bool
+}
+
+// Source is where a mount comes from: a detached mount that the caller brings, in the slot that
+// SourceSlot names (Slot), or a kernel file system that the child makes.
+type Source struct {
+	Slot bool
+	Dir  bool // what is mounted is a directory; true for file systems
+}
+
+// SourceSlot is the name of the slot of the detached mount for a destination.
+func SourceSlot(m specs.Mount) string { return "mount " + m.Destination }
+
+// Seccomp is a compiled filter.
+type Seccomp struct {
+	Filter []unix.SockFilter
+	Flags  uint64 // SECCOMP_FILTER_FLAG_*
+}
+
+// CompileContainer compiles the program that turns a forked child into the container's first process.
+//
+// Slots: "root" (detached mount of the root file system), "stdin", "stdout", "stderr" (or "terminal"),
+// "null" (detached mount of /dev/null, for masked files), and those that in's fields name.
+func CompileContainer(in Container) (*Program, error) {
+	b := newBuilder()
+	spec := in.Spec
+	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 {
+		b.fail("compile container: the spec has no process, arguments or linux section")
+		return b.program()
+	}
+	b.hide()
+	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
+	proc := b.openProc(spec.Process)
+	m := b.membership(spec.Linux.Namespaces, in.Join)
+	if m.fresh&unix.CLONE_NEWNS == 0 {
+		b.fail("compile container: it needs a mount namespace of its own")
+	}
+	b.enter(m)
+	b.session(m)
+	b.oomScore(spec.Process, proc)
+	fs := b.earlyFilesystems(in)
+	b.pivot()
+	b.mounts(in, fs, m)
+	if m.fresh&unix.CLONE_NEWUTS != 0 {
+		b.hostnames(spec.Hostname, spec.Domainname)
+	}
+	for _, key := range sorted(spec.Linux.Sysctl) {
+		b.sysctl(fs["proc"], key, spec.Linux.Sysctl[key])
+	}
+	b.readonlyPaths(spec.Linux.ReadonlyPaths, fs)
+	b.maskedPaths(spec.Linux.MaskedPaths, fs)
+	b.rootMount(spec)
+	b.process(spec.Process, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: in.Terminal, hostProc: proc, makeCwd: true})
+	return b.program()
+}
+
+// hide makes the process unreadable for others before it enters what others can see: it is a copy of
+// the launcher until its execve, which resets this (prctl(2), PR_SET_DUMPABLE).
+func (b *builder) hide() {
+	b.labelf("hide the launch from other processes")
+	b.call(unix.SYS_PRCTL, flags(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), num(0))
+}
+
+func (b *builder) joinCgroups(files []string, dir bool) {
+	if dir {
+		b.p.Clone.Cgroup = b.slot("cgroup")
+	}
+	for _, name := range files {
+		b.labelf("join the cgroup of %s", name)
+		b.call(unix.SYS_WRITE, b.fd("cgroup "+name), b.str("0"), num(1))
+	}
+}
+
+// session gives the process a session and keyring of its own, and in a user namespace its root's ids.
+func (b *builder) session(m membership) {
+	if m.inUserNamespace() {
+		b.labelf("become the user namespace's root")
+		b.call(unix.SYS_SETRESGID, num(0), num(0), num(0))
+		b.call(unix.SYS_SETRESUID, num(0), num(0), num(0))
+	}
+	b.labelf("start a session")
+	b.call(unix.SYS_SETSID)
+	b.labelf("start a session keyring")
+	b.call(unix.SYS_KEYCTL, flags(unix.KEYCTL_JOIN_SESSION_KEYRING, "JOIN_SESSION_KEYRING"), num(0)).
+		fine(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
+}
+
+// earlyFilesystems makes the file systems of Spec.Mounts that need the host's root still visible. The
+// first of each type is returned by its type.
+func (b *builder) earlyFilesystems(in Container) map[string]Reg {
+	fs := map[string]Reg{}
+	for i, m := range in.Spec.Mounts {
+		if in.Sources[i].Slot || !early(m.Type) {
+			continue
+		}
+		if _, twice := fs[m.Type]; twice {
+			continue // made when it is mounted
+		}
+		b.labelf("mount %s on %s", m.Type, m.Destination)
+		fs[m.Type] = b.filesystem(m.Type, m.Source, m.Options)
+	}
+	return fs
+}
+
+// mounts mounts Spec.Mounts in their order, and fills /dev.
+func (b *builder) mounts(in Container, fs map[string]Reg, m membership) {
+	spec := in.Spec
+	devices := deviceNodes(spec)
+	taken := map[string]bool{}
+	devIsBind := false
+	for _, mt := range spec.Mounts {
+		taken[path.Clean(mt.Destination)] = true
+	}
+	attached := map[string]bool{}
+	for i, mt := range spec.Mounts {
+		b.labelf("mount %s on %s", mountName(mt), mt.Destination)
+		if !path.IsAbs(mt.Destination) {
+			b.fail("mount destination %q is not absolute", mt.Destination)
+		}
+		switch {
+		case in.Sources[i].Slot:
+			if err := checkProc(mt); err != nil {
+				b.fail("%w", err)
+			}
+			devIsBind = devIsBind || path.Clean(mt.Destination) == "/dev"
+			b.attach(b.fd(SourceSlot(mt)), mt.Destination, in.Sources[i].Dir)
+		case mt.Type == "cgroup" && len(in.CgroupV1) > 0:
+			b.cgroupV1(mt, in.CgroupV1)
+		case early(mt.Type) && !attached[mt.Type]:
+			attached[mt.Type] = true
+			b.attach(fs[mt.Type].arg(), mt.Destination, true)
+		default:
+			r := b.filesystem(strings.TrimSuffix(mt.Type, " (v2)"), mt.Source, mt.Options)
+			b.attach(r.arg(), mt.Destination, true)
+			b.close(r)
+		}
+	}
+	if !devIsBind {
+		b.devices(devices, taken, m.inUserNamespace())
+		b.deviceLinks(taken)
+	}
+	if in.Terminal {
+		b.console()
+	}
+}
+
+// mountName is what a person calls the source of a mount.
+func mountName(m specs.Mount) string {
+	if m.Type == "" || m.Type == "bind" || m.Type == "none" {
+		if m.Source != "" {
+			return m.Source
+		}
+		return "volume"
+	}
+	return m.Type
+}
+
+// rootMount gives the root its propagation and makes it read-only where the spec says so.
+func (b *builder) rootMount(spec *specs.Spec) {
+	if p := spec.Linux.RootfsPropagation; p != "" {
+		o, err := ParseMountOptions([]string{p})
+		if err != nil || o.Propagation == 0 {
+			b.fail("root propagation %q: not one of shared, slave, private, unbindable with or without r", p)
+		}
+		f, text := o.Propagation, strings.ToUpper(p)
+		if o.RecursivePropagation {
+			f |= unix.MS_REC
+		}
+		b.labelf("make the root %s", p)
+		b.call(unix.SYS_MOUNT, num(0), b.str("/"), num(0), flags(f, text))
+	}
+	if spec.Root != nil && spec.Root.Readonly {
+		b.labelf("make the root read-only")
+		b.setattr(b.fd(rootSlot), unix.MOUNT_ATTR_RDONLY, false)
+	}
+}
+
+// checkProc refuses volumes that would shadow the container's proc: nothing may be mounted on or below
+// /proc but what emulates single files of it, as runc allows too (lxcfs).
+func checkProc(m specs.Mount) error {
+	d := path.Clean(m.Destination)
+	if !under(d, "/proc") || m.Type == "proc" {
+		return nil
+	}
+	for _, ok := range []string{"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps",
+		"/proc/uptime", "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"} {
+		if d == ok {
+			return nil
+		}
+	}
+	return &MountError{Destination: m.Destination, Rule: "a volume must not cover /proc"}
+}
+
+// MountError is a mount that no container gets.
+type MountError struct{ Destination, Rule string }
+
+func (e *MountError) Error() string { return "mount on " + e.Destination + ": " + e.Rule }

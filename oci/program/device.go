@@ -1,0 +1,146 @@
+package program
+
+import (
+	"path"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// DeviceSlot is the name of the slot for a device that is bind mounted, because a user namespace can't
+// make device nodes: the detached mount of the host's node.
+func DeviceSlot(name string) string { return "device " + name }
+
+// defaultDevices is what every container has (runtime-spec config-linux.md, "Default Devices").
+var defaultDevices = []specs.LinuxDevice{
+	{Path: "/dev/null", Type: "c", Major: 1, Minor: 3},
+	{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5},
+	{Path: "/dev/full", Type: "c", Major: 1, Minor: 7},
+	{Path: "/dev/random", Type: "c", Major: 1, Minor: 8},
+	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9},
+	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
+}
+
+// deviceNodes is the spec's devices and the default ones, each path once; the spec's win.
+func deviceNodes(spec *specs.Spec) []specs.LinuxDevice {
+	seen := map[string]bool{}
+	var out []specs.LinuxDevice
+	for _, d := range spec.Linux.Devices {
+		d.Path = path.Clean(d.Path)
+		if !seen[d.Path] {
+			seen[d.Path] = true
+			out = append(out, d)
+		}
+	}
+	for _, d := range defaultDevices {
+		if !seen[d.Path] {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// BoundDevices lists the paths of the devices for which CompileContainer wants a slot (DeviceSlot):
+// none, unless the container is in a user namespace.
+func BoundDevices(spec *specs.Spec, inUserNamespace bool) []string {
+	if !inUserNamespace {
+		return nil
+	}
+	taken := map[string]bool{}
+	for _, m := range spec.Mounts {
+		taken[path.Clean(m.Destination)] = true
+	}
+	var out []string
+	if !taken["/dev"] {
+		return nil
+	}
+	for _, d := range deviceNodes(spec) {
+		if !taken[d.Path] {
+			out = append(out, d.Path)
+		}
+	}
+	return out
+}
+
+func (b *builder) devices(list []specs.LinuxDevice, taken map[string]bool, bind bool) {
+	dirs := map[string]Reg{}
+	for _, d := range list {
+		if taken[d.Path] {
+			continue // a volume is mounted there
+		}
+		b.labelf("make device %s", d.Path)
+		if bind {
+			b.attach(b.fd(DeviceSlot(d.Path)), d.Path, false)
+			continue
+		}
+		dir := path.Dir(d.Path)
+		parent, ok := dirs[dir]
+		if !ok {
+			parent = b.openDir(dir, resolveFor(d.Path))
+			dirs[dir] = parent
+		}
+		b.device(parent, d)
+	}
+	for _, dir := range sorted(dirs) {
+		b.close(dirs[dir])
+	}
+}
+
+func (b *builder) device(parent Reg, d specs.LinuxDevice) {
+	kinds := map[string]uint64{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
+	kind, ok := kinds[d.Type]
+	if !ok || d.Path == "/" {
+		b.fail("device %s: type %q is none of c, u, b, p", d.Path, d.Type)
+	}
+	mode := uint64(0o666)
+	if d.FileMode != nil {
+		mode = uint64(d.FileMode.Perm())
+	}
+	name := b.str(path.Base(d.Path))
+	dev := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
+	b.call(unix.SYS_MKNODAT, parent.arg(), name, flags(kind|mode, d.Type+" 0"+strconv.FormatUint(mode, 8)),
+		flags(dev, strconv.FormatInt(d.Major, 10)+":"+strconv.FormatInt(d.Minor, 10)))
+	if d.UID != nil || d.GID != nil {
+		uid, gid := uint32(0), uint32(0)
+		if d.UID != nil {
+			uid = *d.UID
+		}
+		if d.GID != nil {
+			gid = *d.GID
+		}
+		b.call(unix.SYS_FCHOWNAT, parent.arg(), name, num(int64(uid)), num(int64(gid)), flags(unix.AT_SYMLINK_NOFOLLOW, "NOFOLLOW"))
+	}
+}
+
+// deviceLinks makes the links that programs expect in /dev.
+func (b *builder) deviceLinks(taken map[string]bool) {
+	if !taken["/dev"] {
+		return // the image's own /dev: not ours to change
+	}
+	b.labelf("make the links of /dev")
+	dev := b.openDir("/dev", inRoot)
+	for _, l := range [][2]string{
+		{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+		{"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"}, {"core", "/proc/kcore"},
+	} {
+		if !taken["/dev/"+l[0]] {
+			b.call(unix.SYS_SYMLINKAT, b.str(l[1]), dev.arg(), b.str(l[0])).fine(unix.EEXIST)
+		}
+	}
+	b.close(dev)
+}
+
+// console mounts the container's terminal, the first of its own devpts, on /dev/console. It is cloned
+// through the mount that we attached ourselves, so that no name in the image can be in its place
+// (CVE-2025-52565).
+func (b *builder) console() {
+	b.labelf("mount the terminal on /dev/console")
+	pts := b.reg()
+	b.open(b.fd(rootSlot), "/dev/pts/0", unix.O_PATH, 0, noLinks, "O_PATH").into(pts)
+	tree := b.reg()
+	b.call(unix.SYS_OPEN_TREE, pts.arg(), b.str(""), flags(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH, "CLONE|EMPTY_PATH")).into(tree)
+	b.close(pts)
+	b.attach(tree.arg(), "/dev/console", false)
+	b.close(tree)
+}

@@ -1,0 +1,48 @@
+package program
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Exec is what CompileExec needs.
+type Exec struct {
+	Process *specs.Process
+	// UserNamespace says that the container is in a user namespace other than the launcher's: joining
+	// one's own is an error (setns(2)).
+	UserNamespace bool
+	CgroupFiles   []string // as Container's
+	CgroupDir     bool
+	Seccomp       *Seccomp
+	LastCap       int
+	Terminal      bool
+}
+
+// CompileExec compiles the program that runs one more process in a container: into all namespaces of
+// its first process at once, then a second process as a child of the launcher.
+//
+// Slots: "process" (a pidfd of the container's first process), "stdin", "stdout", "stderr" (or
+// "terminal"), and those for cgroups.
+func CompileExec(in Exec) (*Program, error) {
+	b := newBuilder()
+	p := in.Process
+	if p == nil || len(p.Args) == 0 {
+		b.fail("compile exec: no command")
+		return b.program()
+	}
+	b.hide()
+	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
+	proc := b.openProc(p)
+	m := membership{joined: map[specs.LinuxNamespaceType]bool{specs.UserNamespace: in.UserNamespace}}
+	all := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
+	if in.UserNamespace {
+		all |= unix.CLONE_NEWUSER
+	}
+	b.labelf("join the container's namespaces")
+	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
+	b.second(0)
+	b.session(m)
+	b.oomScore(p, proc)
+	b.process(p, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: in.Terminal, hostProc: proc})
+	return b.program()
+}

@@ -1,0 +1,94 @@
+package program
+
+import (
+	"cmp"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// pathBase finds where a path is to be opened from: proc and sysfs through the mounts that we made, so
+// that nothing mounted or linked over them can stand in between.
+func (b *builder) pathBase(p string, fs map[string]Reg) (Arg, string) {
+	p = path.Clean("/" + p)
+	for dir, kind := range map[string]string{"/proc": "proc", "/sys": "sysfs"} {
+		if r, ok := fs[kind]; ok && under(p, dir) {
+			return r.arg(), strings.TrimPrefix(p, dir)
+		}
+	}
+	return b.fd(rootSlot), p
+}
+
+// readonlyPaths remounts each path, with what is mounted below it, read-only. What doesn't exist is
+// passed over (runtime-spec, "Readonly Paths" leaves it open; all runtimes do so).
+func (b *builder) readonlyPaths(paths []string, fs map[string]Reg) {
+	for _, p := range paths {
+		b.labelf("make %s read-only", p)
+		base, rel := b.pathBase(p, fs)
+		t := b.reg()
+		b.open(base, rel, unix.O_PATH, 0, resolveFor(p), "O_PATH").into(t).fine(unix.ENOENT)
+		absent := b.last()
+		tree := b.reg()
+		b.call(unix.SYS_OPEN_TREE, t.arg(), b.str(""),
+			flags(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, "CLONE|EMPTY_PATH|RECURSIVE")).into(tree)
+		b.setattr(tree.arg(), unix.MOUNT_ATTR_RDONLY, true)
+		b.moveTo(tree.arg(), t)
+		b.close(tree)
+		b.close(t)
+		b.fineHere(absent)
+	}
+}
+
+// maskedPaths hides each path: a directory under an empty read-only tmpfs, the same for all, and a file
+// under /dev/null (a mount of the host's node that package oci has checked, CVE-2025-31133).
+func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
+	if len(paths) == 0 {
+		return
+	}
+	b.labelf("make the empty file system for masked paths")
+	empty := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "size=4k", "nr_inodes=1"})
+	for _, p := range paths {
+		b.labelf("mask %s", p)
+		base, rel := b.pathBase(p, fs)
+		t := b.reg()
+		b.open(base, rel, unix.O_PATH|unix.O_DIRECTORY, 0, resolveFor(p), "O_PATH|O_DIRECTORY").into(t).fine(unix.ENOENT, unix.ENOTDIR)
+		noDir := b.last()
+		b.cover(empty.arg(), t)
+		dirDone := b.last() // a close, which can't but succeed: it skips the file's steps
+		b.fineHere(noDir)
+		b.open(base, rel, unix.O_PATH, 0, resolveFor(p), "O_PATH").into(t).fine(unix.ENOENT)
+		absent := b.last()
+		b.cover(b.fd("null"), t)
+		b.fineHere(absent)
+		b.okHere(dirDone)
+		b.free = append(b.free, t)
+	}
+	b.close(empty)
+}
+
+// cover mounts a copy of a detached mount on what t holds, and closes t.
+func (b *builder) cover(mount Arg, t Reg) {
+	tree := b.reg()
+	b.call(unix.SYS_OPEN_TREE, mount, b.str(""), flags(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH, "CLONE|EMPTY_PATH")).into(tree)
+	b.moveTo(tree.arg(), t)
+	b.close(tree)
+	b.call(unix.SYS_CLOSE, t.arg())
+}
+
+// sysctl writes one sysctl through the container's own proc.
+func (b *builder) sysctl(proc Reg, key, value string) {
+	b.labelf("set sysctl %s", key)
+	if proc == 0 {
+		b.fail("sysctl %s: the container mounts no proc", key)
+		return
+	}
+	r := b.reg()
+	b.open(proc.arg(), "sys/"+strings.ReplaceAll(key, ".", "/"), unix.O_WRONLY, 0, noLinks, "O_WRONLY").into(r)
+	b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
+	b.close(r)
+}
+
+func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,97 @@
+package program
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// namespaces lists the kinds in the order in which a process must join them: the user namespace first,
+// since it gives the right to join those that it owns; the mount namespace last, since it takes the
+// view of the host away (setns(2)).
+var namespaces = []struct {
+	kind specs.LinuxNamespaceType
+	flag uint64
+	text string
+	file string // below /proc/self/ns
+}{
+	{specs.UserNamespace, unix.CLONE_NEWUSER, "user", "user"},
+	{specs.CgroupNamespace, unix.CLONE_NEWCGROUP, "cgroup", "cgroup"},
+	{specs.IPCNamespace, unix.CLONE_NEWIPC, "ipc", "ipc"},
+	{specs.UTSNamespace, unix.CLONE_NEWUTS, "uts", "uts"},
+	{specs.NetworkNamespace, unix.CLONE_NEWNET, "net", "net"},
+	{specs.PIDNamespace, unix.CLONE_NEWPID, "pid", "pid"},
+	{specs.MountNamespace, unix.CLONE_NEWNS, "mount", "mnt"},
+}
+
+// NamespaceSlot is the name of the slot that takes the descriptor of a namespace to join.
+func NamespaceSlot(kind specs.LinuxNamespaceType) string { return "namespace " + string(kind) }
+
+// membership is which namespaces a process gets new, and which it joins by descriptor.
+type membership struct {
+	fresh  uint64
+	joined map[specs.LinuxNamespaceType]bool
+}
+
+func (b *builder) membership(listed []specs.LinuxNamespace, join []specs.LinuxNamespaceType) membership {
+	m := membership{joined: map[specs.LinuxNamespaceType]bool{}}
+	for _, k := range join {
+		m.joined[k] = true
+	}
+	for _, l := range listed {
+		if m.joined[l.Type] {
+			continue
+		}
+		known := false
+		for _, n := range namespaces {
+			if n.kind == l.Type {
+				m.fresh |= n.flag
+				known = true
+			}
+		}
+		if !known || l.Path != "" {
+			b.fail("namespace %s: neither new nor given as a descriptor", l.Type)
+		}
+	}
+	return m
+}
+
+// enter joins the namespaces of m that are given by descriptor. Where a PID or user namespace is among
+// them, which hold for children only or need a process that is born into them, a second process is
+// made, with the fresh namespaces; it is the launcher's own child (CLONE_PARENT), so that the
+// launcher reaps it.
+func (b *builder) enter(m membership) {
+	twice := m.joined[specs.PIDNamespace] || m.joined[specs.UserNamespace]
+	for _, n := range namespaces {
+		if m.joined[n.kind] {
+			b.labelf("join the %s namespace", n.text)
+			b.call(unix.SYS_SETNS, b.fd(NamespaceSlot(n.kind)), flags(n.flag, "new "+n.text))
+		}
+	}
+	// The cgroup namespace's root is the cgroup that the process is in when it unshares: on v1 that is
+	// only after the cgroup.procs writes, and copy_process looks before CLONE_INTO_CGROUP takes effect.
+	cloned := m.fresh &^ unix.CLONE_NEWCGROUP
+	if twice {
+		b.second(cloned)
+	} else {
+		b.p.Clone.Flags = cloned
+	}
+	if m.fresh&unix.CLONE_NEWCGROUP != 0 {
+		b.labelf("make the cgroup namespace")
+		b.call(unix.SYS_UNSHARE, flags(unix.CLONE_NEWCGROUP, "new cgroup"))
+	}
+}
+
+// second goes on in a new process with these fresh namespaces.
+func (b *builder) second(fresh uint64) {
+	b.labelf("make the process inside the joined namespaces")
+	r := b.reg()
+	args := make([]uint64, 11) // struct clone_args
+	args[0] = fresh | unix.CLONE_PARENT
+	b.call(unix.SYS_CLONE3, b.words(cloneText(fresh)+", CLONE_PARENT", args...), num(88)).into(r)
+	b.call(CallAdopt, r.arg())
+}
+
+// inUserNamespace reports whether the process joins a user namespace that is not the launcher's.
+func (m membership) inUserNamespace() bool {
+	return m.fresh&unix.CLONE_NEWUSER != 0 || m.joined[specs.UserNamespace]
+}

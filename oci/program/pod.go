@@ -1,0 +1,142 @@
+package program
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Pod is what CompilePod needs.
+type Pod struct {
+	// Namespaces are the kinds that the pod gets new: of network, ipc, uts, user.
+	Namespaces     []specs.LinuxNamespaceType
+	Hostname       string            // of a new uts namespace; empty: as the host
+	Sysctls        map[string]string // with dots or slashes; of the new namespaces
+	UIDMap, GIDMap string            // of a new user namespace, in /proc/PID/uid_map's form
+}
+
+// CompilePod compiles the program that makes a pod's namespaces and sends their descriptors, in the
+// order of Namespaces, in one message over slot "socket"; then its process ends, and the descriptors
+// are all that holds them.
+func CompilePod(in Pod) (*Program, error) {
+	b := newBuilder()
+	var listed []specs.LinuxNamespace
+	for _, k := range in.Namespaces {
+		switch k {
+		case specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.UserNamespace:
+			listed = append(listed, specs.LinuxNamespace{Type: k})
+		default:
+			b.fail("pod namespace %s: not one that lives without a process", k)
+		}
+	}
+	b.hide()
+	m := b.membership(listed, nil)
+	b.p.Clone.Flags = m.fresh
+	if m.inUserNamespace() {
+		b.p.Clone.UIDMap, b.p.Clone.GIDMap = in.UIDMap, in.GIDMap
+	}
+	if m.fresh&unix.CLONE_NEWUTS != 0 {
+		b.hostnames(in.Hostname, "")
+	}
+	for _, key := range sorted(in.Sysctls) {
+		b.hostSysctl(key, in.Sysctls[key])
+	}
+	if len(in.Namespaces) > 0 {
+		b.sendNamespaces(in.Namespaces)
+	}
+	return b.program()
+}
+
+func (b *builder) hostnames(host, domain string) {
+	if host != "" {
+		b.labelf("set the hostname to %s", host)
+		b.call(unix.SYS_SETHOSTNAME, b.str(host), num(int64(len(host))))
+	}
+	if domain != "" {
+		b.labelf("set the domain name to %s", domain)
+		b.call(unix.SYS_SETDOMAINNAME, b.str(domain), num(int64(len(domain))))
+	}
+}
+
+// hostSysctl writes a sysctl of the process's own namespaces through the host's /proc: which network,
+// ipc or uts namespace a file of /proc/sys means is decided by who opens it.
+func (b *builder) hostSysctl(key, value string) {
+	b.labelf("set sysctl %s", key)
+	name := key
+	if !strings.Contains(key, "/") {
+		name = strings.ReplaceAll(key, ".", "/")
+	}
+	base := b.reg()
+	b.call(unix.SYS_OPENAT, cwd(), b.str("/proc/sys"), flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, "O_PATH|O_DIRECTORY")).into(base)
+	r := b.reg()
+	b.open(base.arg(), name, unix.O_WRONLY, 0, noLinks, "O_WRONLY").into(r)
+	b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
+	b.close(r)
+	b.close(base)
+}
+
+// sendNamespaces sends the descriptors by SCM_RIGHTS (unix(7)).
+func (b *builder) sendNamespaces(kinds []specs.LinuxNamespaceType) {
+	n := len(kinds)
+	cmsgLen := unix.CmsgLen(4 * n)
+	control := b.memory(unix.CmsgSpace(4 * n))
+	for i, k := range kinds {
+		b.labelf("open the %s namespace", k)
+		s := b.call(unix.SYS_OPENAT, cwd(), b.str("/proc/self/ns/"+namespaceFile(k)), flags(unix.O_RDONLY|unix.O_CLOEXEC, "O_RDONLY"))
+		s.Store = control + uint32(unix.CmsgLen(0)+4*i) + 1
+	}
+	b.labelf("hand over the namespaces")
+	le := binary.LittleEndian
+	le.PutUint64(b.p.Data[control:], uint64(cmsgLen))
+	le.PutUint32(b.p.Data[control+8:], unix.SOL_SOCKET)
+	le.PutUint32(b.p.Data[control+12:], unix.SCM_RIGHTS)
+	text := b.constant("namespaces", 1)
+	iov := b.memory(16)
+	b.pointer(iov, text)
+	le.PutUint64(b.p.Data[iov+8:], uint64(len("namespaces")))
+	msg := b.memory(56) // struct msghdr: name, namelen, iov, iovlen, control, controllen, flags
+	b.pointer(msg+16, iov)
+	le.PutUint64(b.p.Data[msg+24:], 1)
+	b.pointer(msg+32, control)
+	le.PutUint64(b.p.Data[msg+40:], uint64(unix.CmsgSpace(4*n)))
+	b.call(unix.SYS_SENDMSG, b.fd("socket"), data(msg, fmt.Sprintf("%d descriptors", n)), flags(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
+}
+
+func namespaceFile(kind specs.LinuxNamespaceType) string {
+	for _, n := range namespaces {
+		if n.kind == kind {
+			return n.file
+		}
+	}
+	return string(kind)
+}
+
+// Pause is what CompilePause needs.
+type Pause struct {
+	Join        []specs.LinuxNamespaceType // the pod's namespaces, in slots named by NamespaceSlot
+	CgroupFiles []string                   // as Container's
+	CgroupDir   bool
+	LastCap     int
+}
+
+// CompilePause compiles the program that makes PID 1 of a pod whose containers share their PID
+// namespace: slot "binary" executed with the argument "pause" over an empty read-only root, without
+// any privilege. Slots also "stdin", "stdout", "stderr".
+func CompilePause(in Pause) (*Program, error) {
+	b := newBuilder()
+	b.hide()
+	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
+	m := b.membership([]specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}}, in.Join)
+	b.enter(m)
+	b.session(m)
+	b.labelf("make an empty root")
+	root := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "nr_inodes=1", "size=4k"})
+	b.pivotTo(root.arg())
+	user := specs.User{UID: 65535, GID: 65535}
+	b.process(&specs.Process{Args: []string{"pause", "pause"}, Cwd: "/", User: user, NoNewPrivileges: true},
+		process{lastCap: in.LastCap, binary: true})
+	return b.program()
+}
