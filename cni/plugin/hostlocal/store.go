@@ -1,0 +1,165 @@
+package hostlocal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lineBreak  = "\r\n"
+	lastPrefix = "last_reserved_ip."
+	lockName   = "lock"
+
+	// lockPoll is how often a lock that another process holds is tried again.
+	lockPoll = 2 * time.Millisecond
+)
+
+// store is the folder of one network's leases.
+type store struct {
+	dir string
+
+	mu     sync.Mutex // before the flock: threads of ours don't wait in the kernel for each other
+	leases map[netip.Addr]string
+	stamp  time.Time // of the folder when leases was right
+}
+
+// key is what stands in a lease.
+func key(container, ifName string) string { return strings.TrimSpace(container) + lineBreak + ifName }
+
+// locked runs fn while this process alone may change the folder.
+func (s *store) locked(ctx context.Context, fn func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }() // gives the lock up
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("lock %s, which another process holds: %w", lock.Name(), ctx.Err())
+		case <-time.After(lockPoll):
+		}
+	}
+	if err := s.refresh(); err != nil {
+		return err
+	}
+	err = fn()
+	if info, stat := os.Stat(s.dir); stat == nil {
+		s.stamp = info.ModTime()
+	} else {
+		s.stamp = time.Time{}
+	}
+	return err
+}
+
+// refresh reads the folder when it is not as we left it.
+func (s *store) refresh() error {
+	info, err := os.Stat(s.dir)
+	if err != nil {
+		return err
+	}
+	if s.leases != nil && info.ModTime().Equal(s.stamp) {
+		return nil
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	leases := make(map[netip.Addr]string, len(entries))
+	for _, e := range entries {
+		addr, err := netip.ParseAddr(e.Name())
+		if err != nil {
+			continue // the lock, last_reserved_ip
+		}
+		data, err := os.ReadFile(filepath.Join(s.dir, e.Name()))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		leases[addr] = strings.TrimSpace(string(data))
+	}
+	s.leases = leases
+	return nil
+}
+
+// reserve makes the lease of addr. It is false when somebody has it.
+func (s *store) reserve(addr netip.Addr, owner string, set int) (bool, error) {
+	if _, taken := s.leases[addr]; taken {
+		return false, nil
+	}
+	path := filepath.Join(s.dir, addr.String())
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_EXCL|os.O_CREATE, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = f.WriteString(owner)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return false, errors.Join(err, os.Remove(path))
+	}
+	s.leases[addr] = owner
+	last := filepath.Join(s.dir, lastPrefix+strconv.Itoa(set))
+	if err := os.WriteFile(last, []byte(addr.String()), 0o600); err != nil {
+		return false, errors.Join(err, s.release(addr))
+	}
+	return true, nil
+}
+
+func (s *store) release(addr netip.Addr) error {
+	err := os.Remove(filepath.Join(s.dir, addr.String()))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	delete(s.leases, addr)
+	return nil
+}
+
+// last is the address that was given out last of a set, invalid when that is not known.
+func (s *store) last(set int) netip.Addr {
+	data, err := os.ReadFile(filepath.Join(s.dir, lastPrefix+strconv.Itoa(set)))
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, _ := netip.ParseAddr(strings.TrimSpace(string(data)))
+	return addr
+}
+
+// owned lists the addresses of an attachment. Leases without an interface's name are of plugins before 0.7.
+func (s *store) owned(container, ifName string) []netip.Addr {
+	var mine, old []netip.Addr
+	for addr, owner := range s.leases {
+		switch owner {
+		case key(container, ifName):
+			mine = append(mine, addr)
+		case strings.TrimSpace(container):
+			old = append(old, addr)
+		}
+	}
+	if len(mine) > 0 {
+		return mine
+	}
+	return old
+}

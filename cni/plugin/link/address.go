@@ -1,0 +1,99 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Address is one of an interface.
+type Address struct {
+	Prefix    netip.Prefix // address and length of its subnet
+	Scope     netlink.Scope
+	Tentative bool // duplicate address detection has not finished
+}
+
+// Addresses returns those of the interface with an index. The kernel filters, so the cost does not grow with the interfaces of
+// the space.
+func (s *Space) Addresses(index int) ([]Address, error) {
+	req := s.request(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
+	msg.Index = uint32(index)
+	req.AddData(msg)
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) && !missing(err) {
+		return nil, fmt.Errorf("list addresses of interface %d: %w", index, err)
+	}
+	var out []Address
+	for _, answer := range answers {
+		header := nl.DeserializeIfAddrmsg(answer)
+		if header.Index != uint32(index) {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(answer[header.Len():])
+		if err != nil {
+			return nil, fmt.Errorf("read addresses of interface %d: %w", index, err)
+		}
+		a := Address{Scope: netlink.Scope(header.Scope), Tentative: header.Flags&unix.IFA_F_TENTATIVE != 0}
+		for _, attr := range attrs {
+			// IFA_LOCAL is the interface's own where it has a peer's too; IPv6 knows IFA_ADDRESS only.
+			if attr.Attr.Type == unix.IFA_LOCAL || (attr.Attr.Type == unix.IFA_ADDRESS && !a.Prefix.IsValid()) {
+				if ip, ok := netip.AddrFromSlice(attr.Value); ok {
+					a.Prefix = netip.PrefixFrom(ip, int(header.Prefixlen))
+				}
+			}
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// AddAddress gives an interface an address. IPv6 ones are used at once, without duplicate address detection (IFA_F_NODAD),
+// unless detect is set.
+func (s *Space) AddAddress(index int, p netip.Prefix, detect bool) error {
+	addr := &netlink.Addr{IPNet: IPNet(p)}
+	if p.Addr().Is6() && !detect {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	if err := s.handle.AddrAdd(at(index), addr); err != nil {
+		return fmt.Errorf("add address %s: %w", p, err)
+	}
+	return nil
+}
+
+// DeleteAddress takes an address from an interface. One that is not there is no error.
+func (s *Space) DeleteAddress(index int, p netip.Prefix) error {
+	err := s.handle.AddrDel(at(index), &netlink.Addr{IPNet: IPNet(p)})
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !missing(err) {
+		return fmt.Errorf("delete address %s: %w", p, err)
+	}
+	return nil
+}
+
+// IPNet is p in the form of package net, address bits kept.
+func IPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Prefix is n in the form of package netip, address bits kept, invalid when n is.
+func Prefix(n net.IPNet) netip.Prefix {
+	addr, ok := netip.AddrFromSlice(n.IP)
+	ones, size := n.Mask.Size()
+	if !ok || size == 0 {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap()
+	if addr.Is4() && size == 128 {
+		ones -= 96
+	}
+	return netip.PrefixFrom(addr, ones)
+}
+
+func at(index int) netlink.Link {
+	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
+}

@@ -1,0 +1,141 @@
+package link
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h, which x/sys/unix does not have.
+const addrGenModeNone = 1
+
+// Veth is a pair to be made: one end stays in the space, the other is born in the pod's.
+type Veth struct {
+	Name   string           // of the end that stays
+	MAC    net.HardwareAddr // of the end that stays
+	Master int              // index of the bridge that the end that stays joins, 0 for none
+
+	Pod     *Space
+	PodName string
+	PodMAC  net.HardwareAddr
+
+	MTU int // of both, 0 for the kernel's default
+}
+
+// RandomName returns a name for the host's end of a pair, in the reference plugins' form.
+func RandomName() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails, crypto/rand
+	return "veth" + hex.EncodeToString(b[:])
+}
+
+// RandomMAC returns a locally administered unicast address. One that was set on purpose is left alone by systemd-udevd
+// (MACAddressPolicy=persistent looks at addr_assign_type).
+func RandomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac)
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// AddVeth makes the pair, both ends down. It is EEXIST when either name is taken.
+func (s *Space) AddVeth(v Veth) error {
+	req := s.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, v.MAC))
+	if v.MTU > 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU))))
+	}
+	if v.Master > 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.Master))))
+	}
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.PodName))
+	peer.AddRtAttr(unix.IFLA_ADDRESS, v.PodMAC)
+	if v.MTU > 0 {
+		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU)))
+	}
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(v.Pod.FD())))
+	req.AddData(info)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("add veth %s: %w", v.Name, err)
+	}
+	return nil
+}
+
+// UpPort brings the host's end of a pair up as a port of a bridge. A port needs no address of its own, so the kernel is kept from
+// making an IPv6 one, which would cost duplicate address detection and multicast reports for each pod.
+func (s *Space) UpPort(name string) error {
+	quiet := s.request(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	quiet.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	quiet.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addrGenModeNone))
+	quiet.AddData(spec)
+	_, _ = quiet.Execute(unix.NETLINK_ROUTE, 0) // fails on a host without IPv6, where nothing is to be kept quiet
+
+	up := s.request(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	up.AddData(msg)
+	up.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	if _, err := up.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("bring up %s: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Space) request(kind, flags int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.Sockets = s.sockets
+	return req
+}
+
+// Link returns the interface called name, nil when there is none.
+func (s *Space) Link(name string) (netlink.Link, error) {
+	l, err := s.handle.LinkByName(name)
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up interface %s: %w", name, err)
+	}
+	return l, nil
+}
+
+// LinkAt returns the interface with an index, nil when there is none.
+func (s *Space) LinkAt(index int) (netlink.Link, error) {
+	l, err := s.handle.LinkByIndex(index)
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up interface %d: %w", index, err)
+	}
+	return l, nil
+}
+
+// DeleteAt removes the interface with an index, and its peer. It waits for the kernel. One that is gone is no error.
+func (s *Space) DeleteAt(index int) error {
+	err := s.handle.LinkDel(at(index))
+	if err != nil && !missing(err) {
+		return fmt.Errorf("delete interface %d: %w", index, err)
+	}
+	return nil
+}
+
+func missing(err error) bool {
+	var none netlink.LinkNotFoundError
+	return errors.As(err, &none) || errors.Is(err, syscall.ENODEV)
+}
