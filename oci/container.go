@@ -42,7 +42,6 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 	spec.Process = n.clamp(in.Spec.Process)
 	bag := newBag()
 	bag.lend("root", in.Root)
-	bag.lend("null", n.null)
 	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, Terminal: in.Terminal != nil}
 	err := func() (err error) {
 		if in.Terminal != nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -22,7 +21,6 @@ type Node struct {
 	caps        map[string]bool // what the daemon has, "CAP_CHOWN"
 	hierarchies []string        // cgroup v1: "memory", "cpu,cpuacct", "name=systemd"
 	oomScore    int             // the daemon's own oom_score_adj
-	null        *os.File
 	warn        func(string)
 
 	mu     sync.Mutex
@@ -30,7 +28,7 @@ type Node struct {
 }
 
 // Probe looks at the node. warn is called once for each thing that had to be clamped, with a text that
-// names it. Close the node when no launch needs it any more.
+// names it.
 func Probe(warn func(string)) (*Node, error) {
 	n := &Node{warn: warn, warned: map[string]bool{}, caps: map[string]bool{}}
 	last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
@@ -60,14 +58,8 @@ func Probe(warn func(string)) (*Node, error) {
 	if n.oomScore, err = strconv.Atoi(strings.TrimSpace(string(score))); err != nil {
 		return nil, fmt.Errorf("probe oom_score_adj: %w", err)
 	}
-	if n.null, err = mount.Null(); err != nil {
-		return nil, err
-	}
 	return n, nil
 }
-
-// Close gives back what the node holds open.
-func (n *Node) Close() error { return n.null.Close() }
 
 // hierarchies lists the cgroup v1 hierarchies of the node, as /proc/self/cgroup names them.
 func hierarchies() ([]string, error) {

@@ -39,12 +39,11 @@ func (t *Terminal) open() error {
 		return fmt.Errorf("unlock: %w", err)
 	}
 	// The peer by its descriptor, not by a name that something may be mounted over (ioctl_tty(2)).
-	slave, err := unix.IoctlRetInt(master, unix.TIOCGPTPEER)
-	_ = slave
-	if err != nil {
-		return fmt.Errorf("peer: %w", err)
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return fmt.Errorf("peer: %w", errno)
 	}
-	t.Slave = os.NewFile(uintptr(slave), "terminal slave")
+	t.Slave = os.NewFile(slave, "terminal slave")
 	return nil
 }
 

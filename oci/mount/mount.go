@@ -130,24 +130,6 @@ func New(fstype string, options []string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), fstype), nil
 }
 
-// Null returns a detached mount of the host's /dev/null, having checked that it is the null device: what
-// masks a file must not be something that an attacker put in its place (CVE-2025-31133).
-func Null() (*os.File, error) {
-	f, _, err := Bind("/dev/null", program.MountOptions{}, nil)
-	if err != nil {
-		return nil, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, errors.Join(fmt.Errorf("stat /dev/null: %w", err), f.Close())
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
-		return nil, errors.Join(fmt.Errorf("check /dev/null: it is not the null device (mode %o, device %d:%d)",
-			st.Mode, unix.Major(st.Rdev), unix.Minor(st.Rdev)), f.Close())
-	}
-	return f, nil
-}
-
 // Pin makes a namespace visible at a path of the host: an empty file with the namespace bound over it,
 // as ip-netns(8) does. The directory must exist; a path that is taken is an error.
 func Pin(namespace *os.File, path string) error {

@@ -48,7 +48,7 @@ type Seccomp struct {
 // CompileContainer compiles the program that turns a forked child into the container's first process.
 //
 // Slots: "root" (detached mount of the root file system), "stdin", "stdout", "stderr" (or "terminal"),
-// "null" (detached mount of /dev/null, for masked files), and those that in's fields name.
+// and those that in's fields name.
 func CompileContainer(in Container) (*Program, error) {
 	b := newBuilder()
 	spec := in.Spec

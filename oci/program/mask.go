@@ -43,13 +43,18 @@ func (b *builder) readonlyPaths(paths []string, fs map[string]Reg) {
 }
 
 // maskedPaths hides each path: a directory under an empty read-only tmpfs, the same for all, and a file
-// under /dev/null (a mount of the host's node that package oci has checked, CVE-2025-31133).
+// under the container's null device, which this program has just made or mounted by itself on a /dev
+// that nobody else has seen yet, and opens without following links (CVE-2025-31133). A detached mount
+// of the host's can't be copied here: the kernel ties it to the mount namespace it was made in.
 func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
 	if len(paths) == 0 {
 		return
 	}
 	b.labelf("make the empty file system for masked paths")
 	empty := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "size=4k", "nr_inodes=1"})
+	b.labelf("open the null device for masked files")
+	null := b.reg()
+	b.open(b.fd(rootSlot), "/dev/null", unix.O_PATH, 0, noLinks, "O_PATH").into(null)
 	for _, p := range paths {
 		b.labelf("mask %s", p)
 		base, rel := b.pathBase(p, fs)
@@ -61,11 +66,12 @@ func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
 		b.fineHere(noDir)
 		b.open(base, rel, unix.O_PATH, 0, resolveFor(p), "O_PATH").into(t).fine(unix.ENOENT)
 		absent := b.last()
-		b.cover(b.fd("null"), t)
+		b.cover(null.arg(), t)
 		b.fineHere(absent)
 		b.okHere(dirDone)
 		b.free = append(b.free, t)
 	}
+	b.close(null)
 	b.close(empty)
 }
 
