@@ -38,7 +38,7 @@ func testNode(t testing.TB) *Node {
 func rootDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	self, err := os.ReadFile("/proc/self/exe")
+	self, err := os.ReadFile(probeBinary)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,6 +58,7 @@ func CompileContainer(in Container) (*Program, error) {
 	}
 	b.hide()
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
+	b.oomScore(spec.Process)
 	proc := b.openProc(spec.Process)
 	m := b.membership(spec.Linux.Namespaces, in.Join)
 	if m.fresh&unix.CLONE_NEWNS == 0 {
@@ -65,7 +66,6 @@ func CompileContainer(in Container) (*Program, error) {
 	}
 	b.enter(m)
 	b.session(m)
-	b.oomScore(spec.Process, proc)
 	fs := b.earlyFilesystems(in)
 	b.pivot()
 	b.mounts(in, fs, m)

@@ -32,6 +32,7 @@ func CompileExec(in Exec) (*Program, error) {
 	}
 	b.hide()
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
+	b.oomScore(p)
 	proc := b.openProc(p)
 	m := membership{joined: map[specs.LinuxNamespaceType]bool{specs.UserNamespace: in.UserNamespace}}
 	all := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
@@ -42,7 +43,6 @@ func CompileExec(in Exec) (*Program, error) {
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
 	b.second(0)
 	b.session(m)
-	b.oomScore(p, proc)
 	b.process(p, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: in.Terminal, hostProc: proc})
 	return b.program()
 }

@@ -117,10 +117,21 @@ func (b *builder) stdio(p *specs.Process, terminal bool) {
 	b.call(unix.SYS_CLOSE_RANGE, num(3), flags(1<<32-1, "~0"), flags(unix.CLOSE_RANGE_CLOEXEC, "CLOEXEC"))
 }
 
+// oomScore sets oom_score_adj, before the process enters anything: children inherit it, and in a user
+// namespace a process that hides itself may not. Lowering it needs CAP_SYS_RESOURCE, which package oci
+// sees to.
+func (b *builder) oomScore(p *specs.Process) {
+	if p.OOMScoreAdj == nil {
+		return
+	}
+	b.labelf("set oom_score_adj to %d", *p.OOMScoreAdj)
+	b.writeFile(cwd(), "/proc/self/oom_score_adj", strconv.Itoa(*p.OOMScoreAdj))
+}
+
 // openProc opens the host's /proc while it can be named. "thread-self" below it means the process that
 // asks, whatever namespaces it is in by then.
 func (b *builder) openProc(p *specs.Process) Reg {
-	if p.OOMScoreAdj == nil && p.ApparmorProfile == "" && p.SelinuxLabel == "" {
+	if p.ApparmorProfile == "" && p.SelinuxLabel == "" {
 		return 0
 	}
 	b.labelf("open the host's /proc")
@@ -129,18 +140,9 @@ func (b *builder) openProc(p *specs.Process) Reg {
 	return r
 }
 
-// oomScore sets oom_score_adj. Lowering it needs CAP_SYS_RESOURCE, which package oci sees to.
-func (b *builder) oomScore(p *specs.Process, hostProc Reg) {
-	if p.OOMScoreAdj == nil {
-		return
-	}
-	b.labelf("set oom_score_adj to %d", *p.OOMScoreAdj)
-	b.writeProc(hostProc, "thread-self/oom_score_adj", strconv.Itoa(*p.OOMScoreAdj))
-}
-
-func (b *builder) writeProc(hostProc Reg, name, value string) {
+func (b *builder) writeFile(dir Arg, name, value string) {
 	r := b.reg()
-	b.call(unix.SYS_OPENAT, hostProc.arg(), b.str(name), flags(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY")).into(r)
+	b.call(unix.SYS_OPENAT, dir, b.str(name), flags(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY")).into(r)
 	b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
 	b.close(r)
 }
@@ -150,11 +152,11 @@ func (b *builder) writeProc(hostProc Reg, name, value string) {
 func (b *builder) securityLabels(p *specs.Process, hostProc Reg) {
 	if p.ApparmorProfile != "" {
 		b.labelf("take AppArmor profile %s", p.ApparmorProfile)
-		b.writeProc(hostProc, "thread-self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+		b.writeFile(hostProc.arg(), "thread-self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
 	}
 	if p.SelinuxLabel != "" {
 		b.labelf("take SELinux label %s", p.SelinuxLabel)
-		b.writeProc(hostProc, "thread-self/attr/exec", p.SelinuxLabel)
+		b.writeFile(hostProc.arg(), "thread-self/attr/exec", p.SelinuxLabel)
 	}
 }
 

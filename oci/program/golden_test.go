@@ -1,0 +1,286 @@
+package program
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// plain is what sandbox/spec builds for a container with nothing special.
+func plain() Container {
+	caps := []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
+	score := 1000
+	spec := &specs.Spec{
+		Process: &specs.Process{
+			Args: []string{"sh", "-c", "sleep 1"}, Env: []string{"PATH=/usr/bin:/bin", "TOKEN=secret"}, Cwd: "/",
+			User:         specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{1000, 2000}},
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Permitted: caps, Effective: caps},
+			OOMScoreAdj:  &score,
+		},
+		Root: &specs.Root{Readonly: true},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{Destination: "/dev/shm", Type: "bind", Options: []string{"rbind"}},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		},
+		Linux: &specs.Linux{
+			Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace},
+				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.CgroupNamespace}},
+			MaskedPaths:   []string{"/proc/kcore"},
+			ReadonlyPaths: []string{"/proc/sys"},
+		},
+	}
+	return Container{
+		Spec:        spec,
+		Sources:     []Source{{Dir: true}, {Dir: true}, {Dir: true}, {Slot: true, Dir: true}, {Dir: true}},
+		Join:        []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace},
+		CgroupFiles: []string{"memory", "pids"},
+		LastCap:     40,
+	}
+}
+
+func compileExec(change func(*Exec)) (*Program, error) {
+	e := Exec{Process: plain().Spec.Process, CgroupDir: true, LastCap: 40}
+	change(&e)
+	return CompileExec(e)
+}
+
+// golden holds the programs whose text stands under testdata.
+var golden = map[string]func() (*Program, error){
+	"plain": func() (*Program, error) { return CompileContainer(plain()) },
+	"shared-pid": func() (*Program, error) {
+		c := plain()
+		c.Join = append(c.Join, specs.PIDNamespace)
+		return CompileContainer(c)
+	},
+	"privileged": func() (*Program, error) {
+		c := plain()
+		c.CgroupFiles, c.CgroupDir = nil, true
+		c.Spec.Process.User = specs.User{}
+		c.Spec.Linux.MaskedPaths, c.Spec.Linux.ReadonlyPaths, c.Spec.Root.Readonly = nil, nil, false
+		c.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/loop0", Type: "b", Major: 7, Minor: 0}, {Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200}}
+		c.Spec.Linux.RootfsPropagation = "rslave"
+		c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev"}})
+		c.Sources = append(c.Sources, Source{Dir: true})
+		c.CgroupV1 = []string{"cpu,cpuacct", "memory", "name=systemd"}
+		return CompileContainer(c)
+	},
+	"volumes": func() (*Program, error) {
+		c := plain()
+		c.Spec.Process.NoNewPrivileges = true
+		c.Spec.Process.Cwd = "/data/work"
+		c.Seccomp = &Seccomp{Filter: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}}
+		for _, m := range []specs.Mount{
+			{Destination: "/data", Source: "/srv/data", Type: "bind", Options: []string{"rbind", "rprivate"}},
+			{Destination: "/etc/resolv.conf", Source: "/x/resolv.conf", Type: "bind", Options: []string{"rbind"}},
+			{Destination: "/cache", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=1m", "nosuid"}},
+		} {
+			c.Spec.Mounts = append(c.Spec.Mounts, m)
+			c.Sources = append(c.Sources, Source{Slot: m.Type == "bind", Dir: m.Destination != "/etc/resolv.conf"})
+		}
+		return CompileContainer(c)
+	},
+	"terminal": func() (*Program, error) {
+		c := plain()
+		c.Terminal = true
+		c.Sources[2].Slot = true
+		return CompileContainer(c)
+	},
+	"exec": func() (*Program, error) { return compileExec(func(*Exec) {}) },
+	"pod": func() (*Program, error) {
+		return CompilePod(Pod{Namespaces: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace},
+			Hostname: "web", Sysctls: map[string]string{"net.core.somaxconn": "1024", "net/ipv4/conf/eth0.1/forwarding": "1"}})
+	},
+	"pause": func() (*Program, error) {
+		return CompilePause(Pause{Join: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace}, LastCap: 40})
+	},
+}
+
+func TestGolden(t *testing.T) {
+	for name, compile := range golden {
+		t.Run(name, func(t *testing.T) {
+			p, err := compile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, _ := compile(); again.String() != p.String() {
+				t.Error("two compilations differ")
+			}
+			got := p.String()
+			if strings.Contains(got, "secret") {
+				t.Error("the text shows the environment")
+			}
+			file := filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("%s differs (go test -update writes it anew):\n%s", file, got)
+			}
+		})
+	}
+}
+
+// Whatever comes before pivot_root may name the host; whatever comes behind may not: its paths are
+// resolved below the root by descriptor, or by openat2 with RESOLVE_IN_ROOT, which open always asks for.
+func TestNoHostPathAfterPivot(t *testing.T) {
+	for name, compile := range golden {
+		p, err := compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		inside := false
+		for i, s := range p.Steps {
+			inside = inside || s.Call == unix.SYS_PIVOT_ROOT
+			if !inside {
+				continue
+			}
+			switch s.Call {
+			case unix.SYS_OPENAT, unix.SYS_MKDIRAT, unix.SYS_MKNODAT, unix.SYS_SYMLINKAT, unix.SYS_OPEN_TREE:
+				for _, a := range s.Args[:2] {
+					if a.Text == "AT_FDCWD" {
+						t.Errorf("%s: step %d names a path by the working directory: %s", name, i, p.line(i))
+					}
+				}
+			case unix.SYS_MOUNT:
+				if s.Args[0].Text != "0" {
+					t.Errorf("%s: step %d mounts by path: %s", name, i, p.line(i))
+				}
+			}
+		}
+	}
+}
+
+func TestMarshalRoundTrip(t *testing.T) {
+	for name, compile := range golden {
+		p, err := compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := p.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := Unmarshal(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		again, err := q.Marshal()
+		if err != nil || !bytes.Equal(b, again) {
+			t.Errorf("%s: the wire form changes on its way (%v)", name, err)
+		}
+		for cut := range len(b) {
+			if _, err := Unmarshal(b[:cut]); err == nil {
+				t.Fatalf("%s: cut at %d of %d: no error", name, cut, len(b))
+			}
+		}
+	}
+}
+
+func FuzzUnmarshal(f *testing.F) {
+	for _, compile := range golden {
+		p, err := compile()
+		if err != nil {
+			f.Fatal(err)
+		}
+		b, _ := p.Marshal()
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := Unmarshal(b)
+		if err != nil {
+			return
+		}
+		if err := p.check(); err != nil {
+			t.Fatalf("accepted a program that is out of range: %v", err)
+		}
+		if _, err := p.Marshal(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*Container)
+		want   string
+	}{
+		{"no arguments", func(c *Container) { c.Spec.Process.Args = nil }, "no process, arguments"},
+		{"NUL in argument", func(c *Container) { c.Spec.Process.Args = []string{"a\x00b"} }, "NUL byte"},
+		{"relative destination", func(c *Container) { c.Spec.Mounts[0].Destination = "proc" }, `"proc" is not absolute`},
+		{"relative cwd", func(c *Container) { c.Spec.Process.Cwd = "x" }, `"x": not absolute`},
+		{"host mount namespace", func(c *Container) { c.Spec.Linux.Namespaces = c.Spec.Linux.Namespaces[:4] }, "mount namespace of its own"},
+		{"namespace path", func(c *Container) { c.Spec.Linux.Namespaces[0].Path = "/x" }, "pid: neither new nor given"},
+		{"long option", func(c *Container) {
+			c.Spec.Mounts[1].Options = append(c.Spec.Mounts[1].Options, "context="+strings.Repeat("x", 256))
+		}, "longer than the kernel's 255 bytes"},
+		{"device type", func(c *Container) { c.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, `type "z"`},
+		{"rlimit", func(c *Container) { c.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, `"RLIMIT_X": unknown`},
+		{"propagation", func(c *Container) { c.Spec.Linux.RootfsPropagation = "sideways" }, `"sideways"`},
+		{"filter", func(c *Container) { c.Seccomp = &Seccomp{} }, "0 instructions"},
+	} {
+		c := plain()
+		tc.change(&c)
+		_, err := CompileContainer(c)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v, want %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+func TestParseMountOptions(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		want MountOptions
+		err  bool
+	}{
+		{in: "ro,nosuid", want: MountOptions{Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}},
+		{in: "ro,rw", want: MountOptions{Clear: unix.MOUNT_ATTR_RDONLY}},
+		{in: "rro,rnoexec", want: MountOptions{RecursiveSet: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOEXEC}},
+		{in: "rbind,rslave", want: MountOptions{Bind: true, RecursiveBind: true, Propagation: unix.MS_SLAVE, RecursivePropagation: true}},
+		{in: "strictatime", want: MountOptions{Set: unix.MOUNT_ATTR_STRICTATIME, Clear: unix.MOUNT_ATTR__ATIME}},
+		{in: "relatime", want: MountOptions{Clear: unix.MOUNT_ATTR__ATIME}},
+		{in: "noatime,relatime", want: MountOptions{Clear: unix.MOUNT_ATTR__ATIME}},
+		{in: "mode=755,newinstance", want: MountOptions{Data: []string{"mode=755", "newinstance"}}},
+		{in: "ridmap", want: MountOptions{IDMap: true, RecursiveIDMap: true}},
+		{in: "private,rshared", err: true},
+		{in: "rro,rrw", want: MountOptions{RecursiveClear: unix.MOUNT_ATTR_RDONLY}},
+	} {
+		got, err := ParseMountOptions(strings.Split(tc.in, ","))
+		if (err != nil) != tc.err {
+			t.Errorf("%s: %v", tc.in, err)
+			continue
+		}
+		if got.Set != tc.want.Set || got.Clear != tc.want.Clear || got.RecursiveSet != tc.want.RecursiveSet || got.RecursiveClear != tc.want.RecursiveClear ||
+			got.Propagation != tc.want.Propagation || got.RecursivePropagation != tc.want.RecursivePropagation || got.Bind != tc.want.Bind ||
+			got.RecursiveBind != tc.want.RecursiveBind || got.IDMap != tc.want.IDMap || strings.Join(got.Data, ",") != strings.Join(tc.want.Data, ",") {
+			t.Errorf("%s: %+v, want %+v", tc.in, got, tc.want)
+		}
+	}
+}
+
+func BenchmarkCompileContainer(b *testing.B) {
+	c := plain()
+	for b.Loop() {
+		if _, err := CompileContainer(c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

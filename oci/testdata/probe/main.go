@@ -1,0 +1,116 @@
+// Command probe is what the containers of package oci's tests run: it tells, as JSON, what it finds of
+// itself there.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// report is what a process in a container sees of itself.
+type report struct {
+	Args, Env  []string
+	Cwd        string
+	PID        int
+	UID, GID   int
+	Groups     []int
+	Hostname   string
+	FDs        []string
+	Mounts     []string // mountpoint, type, ro
+	Status     map[string]string
+	OOM        string
+	Readonly   map[string]string // path → what writing to it says
+	Masked     map[string]string // path → what reading it says
+	Dev        []string
+	Namespaces map[string]string
+	Session    bool
+}
+
+func main() {
+	r := report{Args: os.Args, Env: os.Environ(), PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Status: map[string]string{},
+		Readonly: map[string]string{}, Masked: map[string]string{}, Namespaces: map[string]string{}}
+	r.Cwd, _ = os.Getwd()
+	r.Groups, _ = os.Getgroups()
+	r.Hostname, _ = os.Hostname()
+	for fd := range 64 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil {
+			flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+			target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+			if flags&unix.FD_CLOEXEC == 0 { // Go's own are all close-on-exec
+				target, _, _ = strings.Cut(target, ":")
+				r.FDs = append(r.FDs, fmt.Sprint(fd, " ", target))
+			}
+		}
+	}
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
+		f := strings.Fields(line)
+		dash := 6
+		for f[dash] != "-" {
+			dash++
+		}
+		r.Mounts = append(r.Mounts, f[4]+" "+f[dash+1]+" "+f[5])
+	}
+	b, _ = os.ReadFile("/proc/self/status")
+	for line := range strings.SplitSeq(string(b), "\n") {
+		if k, v, ok := strings.Cut(line, ":\t"); ok && (strings.HasPrefix(k, "Cap") || k == "NoNewPrivs" || k == "Seccomp" || k == "Umask") {
+			r.Status[k] = v
+		}
+	}
+	b, _ = os.ReadFile("/proc/self/oom_score_adj")
+	r.OOM = strings.TrimSpace(string(b))
+	for _, p := range []string{"/proc/sys/kernel/hostname", "/sys/kernel/x", "/newfile", "/data/x", "/ro/x"} {
+		f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err == nil {
+			f.Close()
+		}
+		r.Readonly[p] = message(err)
+	}
+	for _, p := range []string{"/proc/kcore", "/proc/keys", "/proc/scsi", "/sys/firmware"} {
+		if st, err := os.Stat(p); err != nil {
+			r.Masked[p] = message(err)
+		} else if st.IsDir() {
+			entries, err := os.ReadDir(p)
+			r.Masked[p] = fmt.Sprint(len(entries), " entries ", message(err))
+		} else {
+			b, err := os.ReadFile(p)
+			r.Masked[p] = fmt.Sprint(len(b), " bytes ", message(err))
+		}
+	}
+	entries, _ := os.ReadDir("/dev")
+	for _, e := range entries {
+		r.Dev = append(r.Dev, e.Name()+" "+e.Type().String())
+	}
+	for _, n := range []string{"mnt", "pid", "net", "ipc", "uts", "cgroup", "user"} {
+		r.Namespaces[n], _ = os.Readlink("/proc/self/ns/" + n)
+	}
+	sid, _ := unix.Getsid(0)
+	r.Session = sid == os.Getpid()
+	sort.Strings(r.Dev)
+	json.NewEncoder(os.Stdout).Encode(r)
+	if len(os.Args) > 1 {
+		code, _ := strconv.Atoi(os.Args[1])
+		os.Exit(code)
+	}
+	os.Exit(0)
+}
+
+func message(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	for {
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			return err.Error()
+		}
+		err = u.Unwrap()
+	}
+}
