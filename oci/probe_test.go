@@ -48,4 +48,3 @@ type report struct {
 	Namespaces map[string]string
 	Session    bool
 }
-

@@ -58,7 +58,7 @@ type tape struct {
 	close  [][2]uintptr // ranges of descriptors to close
 	syncFD uintptr      // read end that gets a byte when the id maps are written; 0: none
 	errFD  uintptr      // write end of the status pipe
-	pidfd  int32   // clone3 stores it here
+	pidfd  int32        // clone3 stores it here
 	regs   [64]uintptr
 	msg    status
 	byte   [8]byte
