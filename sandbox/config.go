@@ -1,0 +1,84 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// Config is the [sandbox] table of the configuration file, and where the daemon
+// has its directories.
+type Config struct {
+	// CgroupParent is the parent of containers whose pod names none, in cgroupfs syntax.
+	CgroupParent string `toml:"cgroup_parent"`
+	// CgroupDriver is how kubelet and berth name cgroups: "cgroupfs" or "systemd".
+	CgroupDriver string `toml:"cgroup_driver"`
+	// PidsLimit is how many processes a container may have; 0: no limit.
+	PidsLimit int64 `toml:"pids_limit"`
+	// MaxLogLine is how many bytes of a log line are written before it is split; 0: 16 KiB.
+	MaxLogLine int `toml:"max_log_line"`
+	// ShmSize is the size of a pod's /dev/shm, in bytes.
+	ShmSize int64 `toml:"shm_size"`
+
+	// Root has what survives a reboot.
+	Root string `toml:"-"`
+	// KeeperBinary is the path of berth-keeper, whose pause mode is PID 1 of pods that share their PID namespace.
+	KeeperBinary string `toml:"-"`
+	// NetNSDir is where network namespaces are pinned; "": /run/netns, where CNI agents look.
+	NetNSDir string `toml:"-"`
+}
+
+const defaultNetNSDir = "/run/netns"
+
+// DefaultConfig is what holds where the configuration file is silent.
+func DefaultConfig() Config {
+	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20}
+}
+
+// Validate returns every mistake in c, each named by its key.
+func (c Config) Validate() error {
+	var errs []error
+	wrong := func(key string, value any, rule string) {
+		errs = append(errs, fmt.Errorf("%s %v: %s", key, value, rule))
+	}
+	if !strings.HasPrefix(c.CgroupParent, "/") || path.Clean(c.CgroupParent) != c.CgroupParent || c.CgroupParent == "/" {
+		wrong("cgroup_parent", c.CgroupParent, "must be a clean absolute path below the root cgroup")
+	}
+	if c.CgroupDriver != "cgroupfs" && c.CgroupDriver != "systemd" {
+		wrong("cgroup_driver", c.CgroupDriver, `must be "cgroupfs" or "systemd"`)
+	}
+	if c.PidsLimit < 0 {
+		wrong("pids_limit", c.PidsLimit, "must not be negative")
+	}
+	if c.MaxLogLine < 0 || c.MaxLogLine > 1<<20 {
+		wrong("max_log_line", c.MaxLogLine, "must be between 0 and 1048576")
+	}
+	if c.ShmSize < 4096 {
+		wrong("shm_size", c.ShmSize, "must be at least 4096")
+	}
+	return errors.Join(errs...)
+}
+
+// netNS is where a pod's network namespace is pinned.
+func (c Config) netNS(podID string) string {
+	dir := c.NetNSDir
+	if dir == "" {
+		dir = defaultNetNSDir
+	}
+	return filepath.Join(dir, "berth-"+podID)
+}
+
+// cgroup is the cgroup of a container (or of a pod's pause process), from the
+// hierarchy's root. The name's end is how cAdvisor knows containers.
+func (c Config) cgroup(podParent, id string) string {
+	if podParent == "" {
+		podParent = c.CgroupParent
+	}
+	name := id
+	if c.CgroupDriver == "systemd" {
+		name = "berth-" + id + ".scope"
+	}
+	return path.Join("/", podParent, name)
+}

@@ -1,0 +1,24 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What callers can tell apart with errors.Is. A configuration that breaks a rule
+// is a *spec.FieldError.
+var (
+	// ErrNotFound: no pod or container has this id, or a prefix of one that is no other's.
+	ErrNotFound = errors.New("not found")
+	// ErrState: the pod's or container's state does not allow the call.
+	ErrState = errors.New("wrong state")
+	// ErrTimeout: an exec did not end in the time it was given, and was killed.
+	ErrTimeout = errors.New("timed out")
+	// ErrClosed: the manager is closing. The call may be repeated with the next daemon.
+	ErrClosed = errors.New("runtime is closing")
+)
+
+// stateError says which call a state refuses.
+func stateError(event, kind, id, state any) error {
+	return fmt.Errorf("%s %s %s, which is %s: %w", event, kind, id, state, ErrState)
+}

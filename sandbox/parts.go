@@ -1,0 +1,62 @@
+package sandbox
+
+import (
+	"context"
+	"net/netip"
+	"os"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/cni"
+	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+)
+
+// Parts are the rooms that a Manager composes. All are needed.
+type Parts struct {
+	Network  Network
+	Images   Images
+	Keeper   Keeper
+	Programs Programs
+	Cgroups  *cgroup.Tree
+	Log      logrus.FieldLogger
+}
+
+// Network attaches pods (*cni.Network).
+type Network interface {
+	Add(ctx context.Context, a cni.Attachment) (*cni.Result, error) // undoes itself on an error
+	Del(ctx context.Context, a cni.Attachment) error                // idempotent, also when the namespace is gone
+	GC(ctx context.Context, valid []string) error
+	Status() error
+	SetPodCIDRs(cidrs []netip.Prefix) error
+}
+
+// Images gives root file systems (*imagestore.Store).
+type Images interface {
+	Image(ref string) (*imagestore.Image, error)
+	PrepareSnapshot(ctx context.Context, key, imageID string) error // may be repeated
+	MountSnapshot(key string) (*os.File, error)                     // detached
+	MountImage(imageID string) (*os.File, error)                    // detached, read-only
+	RemoveSnapshot(key string) error                                // idempotent
+	Snapshots() ([]string, error)
+}
+
+// Keeper is the parent of all processes (*keeper.Client).
+type Keeper interface {
+	Launch(ctx context.Context, l keeper.Launch) (*keeper.Process, error)
+	Wait(ctx context.Context, key string) (keeper.Exit, error)
+	Exits() <-chan keeper.Exit
+	Kept() []keeper.Kept
+	Hold(ctx context.Context, key string, files map[string]*os.File) error
+	Forget(ctx context.Context, key string) error // idempotent
+}
+
+// Programs compiles launch programs (*oci.Node).
+type Programs interface {
+	PreparePod(in oci.Pod) (*oci.Launch, error)
+	PreparePause(in oci.Pause) (*oci.Launch, error)
+	PrepareContainer(in oci.Container) (*oci.Launch, error)
+	PrepareExec(in oci.Exec) (*oci.Launch, error)
+}
