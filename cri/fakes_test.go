@@ -1,0 +1,129 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/sandbox"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// fakeRooms stands for the sandbox and the image store: it notes the calls, and
+// answers with what it was given.
+type fakeRooms struct {
+	calls      []any // of each call its name and arguments
+	err        error // of every method that has one
+	pods       []*sandbox.PodInfo
+	containers []*sandbox.ContainerInfo
+	images     []*imagestore.Image
+	exec       sandbox.ExecResult
+	network    error
+	driver     string
+	imported   []byte
+	panics     bool
+}
+
+func (f *fakeRooms) note(args ...any) error {
+	if f.panics {
+		panic("the fake was told to")
+	}
+	f.calls = append(f.calls, args)
+	return f.err
+}
+
+func (f *fakeRooms) RunPod(_ context.Context, pod *spec.Pod) (string, error) {
+	return "pod-1", f.note("RunPod", pod)
+}
+func (f *fakeRooms) StopPod(_ context.Context, id string) error   { return f.note("StopPod", id) }
+func (f *fakeRooms) RemovePod(_ context.Context, id string) error { return f.note("RemovePod", id) }
+func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, error) {
+	if err := f.note("Pod", id); err != nil {
+		return nil, err
+	}
+	for _, p := range f.pods {
+		if p.ID == id {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("pod %s: %w", id, sandbox.ErrNotFound)
+}
+func (f *fakeRooms) Pods(filter sandbox.PodFilter) []*sandbox.PodInfo {
+	_ = f.note("Pods", filter)
+	return f.pods
+}
+func (f *fakeRooms) CreateContainer(_ context.Context, pod string, c *spec.Container) (string, error) {
+	return "container-1", f.note("CreateContainer", pod, c)
+}
+func (f *fakeRooms) StartContainer(_ context.Context, id string) error {
+	return f.note("StartContainer", id)
+}
+func (f *fakeRooms) StopContainer(_ context.Context, id string, grace time.Duration) error {
+	return f.note("StopContainer", id, grace)
+}
+func (f *fakeRooms) RemoveContainer(_ context.Context, id string) error {
+	return f.note("RemoveContainer", id)
+}
+func (f *fakeRooms) Container(id string) (*sandbox.ContainerInfo, error) {
+	if err := f.note("Container", id); err != nil {
+		return nil, err
+	}
+	for _, c := range f.containers {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("container %s: %w", id, sandbox.ErrNotFound)
+}
+func (f *fakeRooms) Containers(filter sandbox.ContainerFilter) []*sandbox.ContainerInfo {
+	_ = f.note("Containers", filter)
+	return f.containers
+}
+func (f *fakeRooms) ExecSync(_ context.Context, id string, cmd []string, timeout time.Duration) (*sandbox.ExecResult, error) {
+	return &f.exec, f.note("ExecSync", id, cmd, timeout)
+}
+func (f *fakeRooms) Ready() sandbox.Readiness { return sandbox.Readiness{Network: f.network} }
+func (f *fakeRooms) CgroupDriver() string     { return f.driver }
+func (f *fakeRooms) SetPodCIDRs(cidrs []netip.Prefix) error {
+	return f.note("SetPodCIDRs", cidrs)
+}
+
+// fakeImages is apart from fakeRooms, for both have methods of the same name.
+type fakeImages struct{ *fakeRooms }
+
+func (f fakeImages) Pull(_ context.Context, ref string, auth *imagestore.Auth) (*imagestore.Image, error) {
+	if err := f.note("Pull", ref, auth); err != nil {
+		return nil, err
+	}
+	return f.images[0], nil
+}
+func (f fakeImages) Image(ref string) (*imagestore.Image, error) {
+	if err := f.note("Image", ref); err != nil {
+		return nil, err
+	}
+	for _, i := range f.images {
+		if i.ID == ref {
+			return i, nil
+		}
+	}
+	return nil, fmt.Errorf("image %s: %w", ref, imagestore.ErrNotFound)
+}
+func (f fakeImages) Images() []*imagestore.Image {
+	_ = f.note("Images")
+	return f.images
+}
+func (f fakeImages) Remove(_ context.Context, ref string) error { return f.note("Remove", ref) }
+func (f fakeImages) Usage(context.Context) (imagestore.Usage, error) {
+	return imagestore.Usage{Mountpoint: "/var/lib/berth", Bytes: 4096, Inodes: 7}, f.note("Usage")
+}
+func (f fakeImages) Import(_ context.Context, r io.Reader, name string) ([]*imagestore.Image, error) {
+	if err := f.note("Import", name); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	f.imported = data
+	return f.images, err
+}

@@ -1,0 +1,51 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc"
+)
+
+// interceptor stands around every request: it turns a panic into an error, an
+// error into a gRPC status, and logs the request's end.
+type interceptor struct {
+	log logrus.FieldLogger
+}
+
+func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	var resp any
+	err := i.around(info.FullMethod, func() (err error) {
+		resp, err = handle(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+func (i *interceptor) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	return i.around(info.FullMethod, func() error { return handle(srv, s) })
+}
+
+// around runs one request. The request itself is never logged: it may hold
+// secrets. Errors go to the client, so the log has them at debug only.
+func (i *interceptor) around(method string, run func() error) (err error) {
+	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			i.log.WithFields(logrus.Fields{
+				"op": method, "error": fmt.Sprint(p), "stack": string(debug.Stack()),
+			}).Error("request panicked")
+			err = panicked(method)
+		}
+		i.log.WithFields(logrus.Fields{
+			"op": method, "took": time.Since(start), logrus.ErrorKey: err,
+		}).Debug("request")
+	}()
+	return toStatus(run())
+}

@@ -1,0 +1,109 @@
+package cri
+
+import (
+	"context"
+
+	"github.com/berth-runtime/berth/sandbox"
+	"github.com/berth-runtime/berth/sandbox/spec"
+	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Pods is what the door asks of pod sandboxes. Stop and remove succeed for an
+// unknown id; Pod takes any unique prefix of an id.
+type Pods interface {
+	RunPod(ctx context.Context, pod *spec.Pod) (id string, err error)
+	StopPod(ctx context.Context, id string) error
+	RemovePod(ctx context.Context, id string) error
+	Pod(id string) (*sandbox.PodInfo, error)
+	Pods(sandbox.PodFilter) []*sandbox.PodInfo
+}
+
+func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {
+	pod, err := decodePod(req.Config, req.RuntimeHandler)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.pods.RunPod(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	return &v1.RunPodSandboxResponse{PodSandboxId: id}, nil
+}
+
+func (s *runtimeService) StopPodSandbox(ctx context.Context, req *v1.StopPodSandboxRequest) (*v1.StopPodSandboxResponse, error) {
+	if req.PodSandboxId == "" {
+		return nil, missing("pod_sandbox_id")
+	}
+	if err := s.pods.StopPod(ctx, req.PodSandboxId); err != nil {
+		return nil, err
+	}
+	return &v1.StopPodSandboxResponse{}, nil
+}
+
+func (s *runtimeService) RemovePodSandbox(ctx context.Context, req *v1.RemovePodSandboxRequest) (*v1.RemovePodSandboxResponse, error) {
+	if req.PodSandboxId == "" {
+		return nil, missing("pod_sandbox_id")
+	}
+	if err := s.pods.RemovePod(ctx, req.PodSandboxId); err != nil {
+		return nil, err
+	}
+	return &v1.RemovePodSandboxResponse{}, nil
+}
+
+// PodSandboxStatus gives the pod and its containers, and a time that all of it is
+// at least as new as: with evented PLEG, kubelet then asks for no container on
+// its own.
+func (s *runtimeService) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusRequest) (*v1.PodSandboxStatusResponse, error) {
+	if req.PodSandboxId == "" {
+		return nil, missing("pod_sandbox_id")
+	}
+	at := s.now()
+	pod, err := s.pods.Pod(req.PodSandboxId)
+	if err != nil {
+		return nil, err
+	}
+	out := &v1.PodSandboxStatusResponse{Status: encodePodStatus(pod), Timestamp: encodeTime(at)}
+	for _, c := range s.containers.Containers(sandbox.ContainerFilter{PodID: pod.ID}) {
+		out.ContainersStatuses = append(out.ContainersStatuses, encodeContainerStatus(c))
+	}
+	if req.Verbose {
+		out.Info, err = encodeInfo(map[string]any{"info": podDetails(pod)})
+	}
+	return out, err
+}
+
+// podDetails is what crictl inspectp shows below "info".
+func podDetails(in *sandbox.PodInfo) map[string]any {
+	return map[string]any{
+		"networkNamespace": in.NetNS,
+		"cgroupParent":     in.Config.CgroupParent,
+	}
+}
+
+func (s *runtimeService) ListPodSandbox(_ context.Context, req *v1.ListPodSandboxRequest) (*v1.ListPodSandboxResponse, error) {
+	filter, err := decodePodFilter(req.Filter)
+	if err != nil {
+		return nil, err
+	}
+	pods := s.pods.Pods(filter)
+	out := &v1.ListPodSandboxResponse{Items: make([]*v1.PodSandbox, 0, len(pods))}
+	for _, pod := range pods {
+		out.Items = append(out.Items, encodePod(pod))
+	}
+	return out, nil
+}
+
+var podStates = map[v1.PodSandboxState]sandbox.PodState{
+	v1.PodSandboxState_SANDBOX_READY:    sandbox.PodReady,
+	v1.PodSandboxState_SANDBOX_NOTREADY: sandbox.PodNotReady,
+}
+
+func decodePodFilter(in *v1.PodSandboxFilter) (sandbox.PodFilter, error) {
+	out := sandbox.PodFilter{ID: in.GetId(), Labels: in.GetLabelSelector()}
+	if in.GetState() == nil {
+		return out, nil
+	}
+	state, err := decodeEnum("filter.state.state", in.State.State, podStates)
+	out.State = &state
+	return out, err
+}

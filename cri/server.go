@@ -1,0 +1,67 @@
+package cri
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc"
+	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// maxMessage bounds a message both ways. It is what kubelet's client accepts.
+const maxMessage = 16 << 20
+
+// Parts are what a Server stands on.
+type Parts struct {
+	Pods       Pods
+	Containers Containers
+	Node       Node
+	Images     Images
+	Log        logrus.FieldLogger
+}
+
+// Server serves CRI, and the import of image archives beside it.
+type Server struct {
+	grpc *grpc.Server
+}
+
+// NewServer registers the services. Nothing is served before Serve.
+func NewServer(cfg Config, parts Parts) *Server {
+	door := &interceptor{log: parts.Log}
+	s := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxMessage),
+		grpc.SharedWriteBuffer(true), // an idle connection holds no write buffer
+		grpc.UnaryInterceptor(door.unary),
+		grpc.StreamInterceptor(door.stream),
+	)
+	v1.RegisterRuntimeServiceServer(s, &runtimeService{cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, now: time.Now})
+	v1.RegisterImageServiceServer(s, &imageService{images: parts.Images, now: time.Now})
+	s.RegisterService(&importService, parts.Images)
+	return &Server{grpc: s}
+}
+
+// Serve answers on the listener until Stop, and then returns nil. It closes the
+// listener.
+func (s *Server) Serve(l net.Listener) error {
+	return s.grpc.Serve(l)
+}
+
+// Stop takes no further requests, and waits for those that run until ctx ends;
+// then it breaks them off. Their clients see Unavailable, and what they began goes
+// on in the sandbox. It may be called more than once.
+func (s *Server) Stop(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { // ends with GracefulStop, which Stop below cuts short
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}

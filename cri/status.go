@@ -1,0 +1,75 @@
+package cri
+
+import (
+	"context"
+	"errors"
+
+	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/sandbox"
+	"github.com/berth-runtime/berth/sandbox/spec"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// outcome says how an error appears to a client.
+type outcome struct {
+	sentinel error
+	name     string // package and name, for the test that finds the sentinels
+	code     codes.Code
+	prefix   string // what kubelet looks for at the start of the message
+}
+
+// outcomes is the one table from the domain's errors to gRPC's codes. The first
+// row that matches wins.
+//
+// A row with a prefix has code Unknown: kubelet compares the start of PullImage's
+// message, and cri-client takes the "rpc error: code = …" off for Unknown alone.
+var outcomes = []outcome{
+	{sandbox.ErrNotFound, "sandbox.ErrNotFound", codes.NotFound, ""},
+	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
+	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
+	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
+	{spec.ErrInvalid, "spec.ErrInvalid", codes.InvalidArgument, ""},
+	// The image has no such user, no readable passwd, no command: its configuration
+	// and the client's don't fit together.
+	{spec.ErrNoCommand, "spec.ErrNoCommand", codes.InvalidArgument, ""},
+	{spec.ErrNoSuchUser, "spec.ErrNoSuchUser", codes.InvalidArgument, ""},
+	{spec.ErrUserFile, "spec.ErrUserFile", codes.FailedPrecondition, ""},
+	{imagestore.ErrNotFound, "imagestore.ErrNotFound", codes.NotFound, ""},
+	{imagestore.ErrInvalidReference, "imagestore.ErrInvalidReference", codes.InvalidArgument, ""},
+	{imagestore.ErrUnavailable, "imagestore.ErrUnavailable", codes.Unknown, "RegistryUnavailable: "},
+	{imagestore.ErrDenied, "imagestore.ErrDenied", codes.PermissionDenied, ""},
+	{imagestore.ErrCorrupt, "imagestore.ErrCorrupt", codes.DataLoss, ""},
+	{imagestore.ErrTooLarge, "imagestore.ErrTooLarge", codes.FailedPrecondition, ""},
+	{imagestore.ErrUnsupported, "imagestore.ErrUnsupported", codes.FailedPrecondition, ""},
+	// The next three are between the rooms; a client can't cause them.
+	{imagestore.ErrInvalidKey, "imagestore.ErrInvalidKey", codes.Internal, ""},
+	{imagestore.ErrExists, "imagestore.ErrExists", codes.Internal, ""},
+	{imagestore.ErrInUse, "imagestore.ErrInUse", codes.Internal, ""},
+	{context.Canceled, "context.Canceled", codes.Canceled, ""},
+	{context.DeadlineExceeded, "context.DeadlineExceeded", codes.DeadlineExceeded, ""},
+}
+
+// toStatus gives an error its gRPC code. Errors that have one (of gRPC itself)
+// keep it; an error without a row is Unknown, and never NotFound: a stray ENOENT
+// must not look like "already gone".
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	for _, o := range outcomes {
+		if errors.Is(err, o.sentinel) {
+			return status.Error(o.code, o.prefix+err.Error())
+		}
+	}
+	return status.Error(codes.Unknown, err.Error())
+}
+
+// panicked is what the client of a request that panicked gets. The reason stands
+// in the log.
+func panicked(method string) error {
+	return status.Errorf(codes.Internal, "%s: internal error, see the log of berth", method)
+}
