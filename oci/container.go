@@ -45,7 +45,7 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, Terminal: in.Terminal != nil}
 	err := func() (err error) {
 		if in.Terminal != nil {
-			bag.lend("terminal", in.Terminal.Slave)
+			// the child opens it through its own /dev/pts
 		} else if err = bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
 			return err
 		}

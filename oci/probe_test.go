@@ -47,4 +47,5 @@ type report struct {
 	Dev        []string
 	Namespaces map[string]string
 	Session    bool
+	Console    bool // stdin and stdout are a terminal, and /dev/console is there
 }

@@ -12,8 +12,11 @@ import (
 // Terminal is a pseudoterminal from a devpts instance of its own, which the container mounts as
 // /dev/pts: the terminal is number 0 there, and /dev/console (devpts, Documentation/filesystems/devpts.rst).
 type Terminal struct {
-	Devpts        *os.File // detached mount of the instance
-	Master, Slave *os.File
+	Devpts *os.File // detached mount of the instance
+	Master *os.File
+	// Slave keeps the master from reporting a hang-up before the process has opened its own end: close it
+	// once the launch is done.
+	Slave *os.File
 }
 
 // NewTerminal makes a terminal. Options are those of the spec's devpts mount (mode=0620, gid=5, …).
@@ -38,7 +41,7 @@ func (t *Terminal) open() error {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
-	// The peer by its descriptor, not by a name that something may be mounted over (ioctl_tty(2)).
+	// The peer by its descriptor, not by a name (ioctl_tty(2), Linux 4.13).
 	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if errno != 0 {
 		return fmt.Errorf("peer: %w", errno)

@@ -26,6 +26,8 @@ type Container struct {
 	CgroupV1 []string
 	Seccomp  *Seccomp
 	LastCap  int // the kernel's last capability (/proc/sys/kernel/cap_last_cap)
+	// Terminal makes number 0 of the mounted devpts, whose master the caller holds, the process's
+	// terminal.
 	Terminal bool
 }
 
@@ -47,7 +49,8 @@ type Seccomp struct {
 
 // CompileContainer compiles the program that turns a forked child into the container's first process.
 //
-// Slots: "root" (detached mount of the root file system), "stdin", "stdout", "stderr" (or "terminal"),
+// Slots: "root" (detached mount of the root file system), "stdin", "stdout", "stderr" (not
+// with Terminal),
 // and those that in's fields name.
 func CompileContainer(in Container) (*Program, error) {
 	b := newBuilder()
@@ -69,6 +72,10 @@ func CompileContainer(in Container) (*Program, error) {
 	fs := b.earlyFilesystems(in)
 	b.pivot()
 	b.mounts(in, fs, m)
+	var terminal Reg
+	if in.Terminal {
+		terminal = b.console()
+	}
 	if m.fresh&unix.CLONE_NEWUTS != 0 {
 		b.hostnames(spec.Hostname, spec.Domainname)
 	}
@@ -78,7 +85,7 @@ func CompileContainer(in Container) (*Program, error) {
 	b.readonlyPaths(spec.Linux.ReadonlyPaths, fs)
 	b.maskedPaths(spec.Linux.MaskedPaths, fs)
 	b.rootMount(spec)
-	b.process(spec.Process, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: in.Terminal, hostProc: proc, makeCwd: true})
+	b.process(spec.Process, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, hostProc: proc, makeCwd: true})
 	return b.program()
 }
 
@@ -166,9 +173,6 @@ func (b *builder) mounts(in Container, fs map[string]Reg, m membership) {
 	if !devIsBind {
 		b.devices(devices, taken, m.inUserNamespace())
 		b.deviceLinks(taken)
-	}
-	if in.Terminal {
-		b.console()
 	}
 }
 

@@ -131,16 +131,17 @@ func (b *builder) deviceLinks(taken map[string]bool) {
 	b.close(dev)
 }
 
-// console mounts the container's terminal, the first of its own devpts, on /dev/console. It is cloned
-// through the mount that we attached ourselves, so that no name in the image can be in its place
-// (CVE-2025-52565).
-func (b *builder) console() {
-	b.labelf("mount the terminal on /dev/console")
+// console opens the container's terminal, the first of its own devpts, and mounts it on /dev/console too.
+// Both go through the mount that this program attached itself, so that no name in the image can be in
+// its place (CVE-2025-52565); the register, which the caller closes, is what ttyname(3) finds in /dev/pts.
+func (b *builder) console() Reg {
+	b.labelf("open the terminal")
 	pts := b.reg()
-	b.open(b.fd(rootSlot), "/dev/pts/0", unix.O_PATH, 0, noLinks, "O_PATH").into(pts)
+	b.open(b.fd(rootSlot), "/dev/pts/0", unix.O_RDWR|unix.O_NOCTTY, 0, noLinks, "O_RDWR|O_NOCTTY").into(pts)
+	b.labelf("mount the terminal on /dev/console")
 	tree := b.reg()
 	b.call(unix.SYS_OPEN_TREE, pts.arg(), b.str(""), flags(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH, "CLONE|EMPTY_PATH")).into(tree)
-	b.close(pts)
 	b.attach(tree.arg(), "/dev/console", false)
 	b.close(tree)
+	return pts
 }

@@ -15,14 +15,12 @@ type Exec struct {
 	CgroupDir     bool
 	Seccomp       *Seccomp
 	LastCap       int
-	Terminal      bool
 }
 
 // CompileExec compiles the program that runs one more process in a container: into all namespaces of
 // its first process at once, then a second process as a child of the launcher.
 //
-// Slots: "process" (a pidfd of the container's first process), "stdin", "stdout", "stderr" (or
-// "terminal"), and those for cgroups.
+// Slots: "process" (a pidfd of the container's first process), "stdin", "stdout", "stderr", and those for cgroups.
 func CompileExec(in Exec) (*Program, error) {
 	b := newBuilder()
 	p := in.Process
@@ -43,6 +41,6 @@ func CompileExec(in Exec) (*Program, error) {
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
 	b.second(0)
 	b.session(m)
-	b.process(p, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: in.Terminal, hostProc: proc})
+	b.process(p, process{seccomp: in.Seccomp, lastCap: in.LastCap, hostProc: proc})
 	return b.program()
 }

@@ -14,7 +14,7 @@ import (
 type process struct {
 	seccomp  *Seccomp
 	lastCap  int
-	terminal bool
+	terminal Reg  // an open terminal for standard input and output; 0: the slots
 	hostProc Reg  // the host's /proc, opened before the root changed; 0: not needed
 	makeCwd  bool // make a working directory that is missing
 	binary   bool // execute slot "binary" instead of args[0]
@@ -97,16 +97,16 @@ func (b *builder) workingDir(cwdPath string, makeIt bool) {
 
 // stdio puts the descriptors 0 to 2 in place and marks all others close-on-exec. Pipes are given to the
 // user, so that it can open /dev/stdout again.
-func (b *builder) stdio(p *specs.Process, terminal bool) {
+func (b *builder) stdio(p *specs.Process, terminal Reg) {
 	b.labelf("set up standard input and output")
-	names := []string{"stdin", "stdout", "stderr"}
-	if terminal {
-		names = []string{"terminal", "terminal", "terminal"}
+	for i, n := range []string{"stdin", "stdout", "stderr"} {
+		from := terminal.arg()
+		if terminal == 0 {
+			from = b.fd(n)
+		}
+		b.call(unix.SYS_DUP3, from, num(int64(i)), num(0))
 	}
-	for i, n := range names {
-		b.call(unix.SYS_DUP3, b.fd(n), num(int64(i)), num(0))
-	}
-	if terminal {
+	if terminal != 0 {
 		b.call(unix.SYS_IOCTL, num(0), flags(unix.TIOCSCTTY, "TIOCSCTTY"), num(0))
 		b.call(unix.SYS_FCHOWN, num(0), num(int64(p.User.UID)), num(-1)).fine(unix.EPERM, unix.EINVAL)
 	} else if p.User.UID != 0 {

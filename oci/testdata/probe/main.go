@@ -30,9 +30,17 @@ type report struct {
 	Dev        []string
 	Namespaces map[string]string
 	Session    bool
+	Console    bool // stdin and stdout are a terminal, and /dev/console is there
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "wait" {
+		fmt.Println("waiting")
+		unix.Pause()
+	}
+	if len(os.Args) > 1 && os.Args[1] == "pause" && os.Getpid() == 1 && os.Getuid() == 65535 {
+		os.Exit(5)
+	}
 	r := report{Args: os.Args, Env: os.Environ(), PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Status: map[string]string{},
 		Readonly: map[string]string{}, Masked: map[string]string{}, Namespaces: map[string]string{}}
 	r.Cwd, _ = os.Getwd()
@@ -94,6 +102,7 @@ func main() {
 	sid, _ := unix.Getsid(0)
 	r.Session = sid == os.Getpid()
 	sort.Strings(r.Dev)
+	r.Console = terminal(0) && terminal(1) && exists("/dev/console")
 	json.NewEncoder(os.Stdout).Encode(r)
 	if len(os.Args) > 1 {
 		code, _ := strconv.Atoi(os.Args[1])
@@ -113,4 +122,14 @@ func message(err error) string {
 		}
 		err = u.Unwrap()
 	}
+}
+
+func terminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
