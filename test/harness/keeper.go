@@ -1,0 +1,64 @@
+package harness
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Keeper returns the process of the daemon's keeper, 0 when there is none.
+func (d *Daemon) Keeper() int {
+	d.t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	d.must(err)
+	for _, path := range paths {
+		command, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		args := strings.Split(string(command), "\x00")
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && strings.Contains(args[0], "berth-keeper") && bytes.Contains(command, []byte(d.State)) && !zombie(pid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+func zombie(pid int) bool {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// KillKeeper ends the keeper as a crash does, and returns when another has taken
+// its place.
+func (d *Daemon) KillKeeper() {
+	d.t.Helper()
+	old := d.Keeper()
+	if old == 0 {
+		d.t.Fatal("there is no keeper to kill")
+	}
+	d.must(unix.Kill(old, unix.SIGKILL))
+	d.Eventually("a new keeper", func() bool {
+		pid := d.Keeper()
+		return pid != 0 && pid != old
+	})
+}
+
+// Eventually waits until what is true.
+func (d *Daemon) Eventually(what string, is func() bool) {
+	d.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if is() {
+			return
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("after %v still waiting for %s", patience, what)
+		}
+	}
+}
