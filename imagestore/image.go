@@ -4,6 +4,8 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berth-runtime/berth/imagestore/registry"
 )
 
 // Image is what the store knows of an image. It is immutable: callers share it and must not write to it.
@@ -26,19 +28,8 @@ type Image struct {
 	layers []string // chain ids, the base first
 }
 
-// Auth is what a client of the store has to show to a registry, as CRI's AuthConfig carries it. Of the four kinds the first that is
-// there counts: user name and password, identity token, Auth, registry token.
-type Auth struct {
-	Username, Password string
-	// Auth is base64 of "user:password".
-	Auth string
-	// ServerAddress is the registry that the credentials are for; empty: the one that the reference names. They are shown to no other host.
-	ServerAddress string
-	// IdentityToken is exchanged for an access token at the registry's token server.
-	IdentityToken string
-	// RegistryToken is sent to the registry as it is.
-	RegistryToken string
-}
+// Auth is what a client has to show to a registry. It is shown to one host only: see its ServerAddress.
+type Auth = registry.Auth
 
 // Usage is what the store takes on the disk.
 type Usage struct {

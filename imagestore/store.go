@@ -2,31 +2,123 @@ package imagestore
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 
+	"github.com/containerd/platforms"
 	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/imagestore/overlay"
+	"github.com/berth-runtime/berth/imagestore/registry"
 )
 
-// Store holds images, their unpacked layers and the root file systems made of them.
-type Store struct{}
+// Store holds images, their unpacked layers and the root file systems made of them. It is safe for concurrent use.
+type Store struct {
+	root     string
+	cfg      Config
+	log      logrus.FieldLogger
+	db       *database
+	registry *registry.Client
+	mounter  *overlay.Mounter
+	platform platforms.MatchComparer
+	slots    chan struct{} // one for each layer that is being unpacked
+	flights  *flights
+	bin      bin
+	usage    usageCache
 
+	// commit orders the writers of db. It is taken before mu, and held over disk waits.
+	commit sync.Mutex
+
+	// mu guards what follows, for moments.
+	mu        sync.Mutex
+	records   map[string]*imageRecord
+	images    map[string]*Image
+	layers    map[string]*layerRecord
+	unpacking map[string]*unpacking
+	held      map[string]int // layers that a running pull needs, by chain ID
+	snapshots map[string]*snapshot
+
+	view atomic.Pointer[view]
+}
+
+// Open opens the store below root, an absolute path, makes it when there is none, and deletes what a crash left behind (in the background).
+// It fails with ErrInUse when another process has it open. Close ends it.
 func Open(ctx context.Context, root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
-	return nil, ErrInUse
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	s, err := newStore(root, cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, fmt.Errorf("open image store: %w", errors.Join(err, s.Close()))
+	}
+	return s, nil
 }
-func (s *Store) Close() error { return nil }
-func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error) {
-	return nil, ErrUnavailable
+
+func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
+	if !filepath.IsAbs(root) {
+		return nil, fmt.Errorf("root %q: must be an absolute path", root)
+	}
+	platform := platforms.Default()
+	if cfg.Platform != "" {
+		p, err := platforms.Parse(cfg.Platform)
+		if err != nil {
+			return nil, fmt.Errorf("platform %q: %w", cfg.Platform, err)
+		}
+		platform = platforms.Only(p)
+	}
+	slots := cfg.MaxParallelLayers
+	if slots == 0 {
+		slots = runtime.NumCPU() + 2
+	}
+	mounter, err := overlay.NewMounter()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"", "layers", "staging", "snapshots"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	db, err := openDatabase(filepath.Join(root, "images.db"))
+	if err != nil {
+		return nil, err
+	}
+	return &Store{root: root, cfg: cfg, log: log, db: db, platform: platform, mounter: mounter,
+		registry: registry.New(cfg.RegistryConfigDir, "berth"), slots: make(chan struct{}, slots), flights: newFlights(),
+		bin:       bin{dir: filepath.Join(root, "staging"), log: log},
+		unpacking: map[string]*unpacking{}, held: map[string]int{}}, nil
 }
-func (s *Store) Image(ref string) (*Image, error)             { return nil, ErrNotFound }
-func (s *Store) Images() []*Image                             { return nil }
-func (s *Store) Remove(ctx context.Context, ref string) error { return nil }
-func (s *Store) Usage(ctx context.Context) (Usage, error)     { return Usage{}, nil }
-func (s *Store) Import(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
-	return nil, ErrCorrupt
+
+// Close stops pulls, waits for deletions, and gives the store's lock back. It may be called twice.
+func (s *Store) Close() error {
+	s.flights.stop()
+	s.bin.wait()
+	return s.db.close()
 }
-func (s *Store) PrepareSnapshot(ctx context.Context, key, imageID string) error { return ErrNotFound }
-func (s *Store) MountSnapshot(key string) (*os.File, error)                     { return nil, ErrNotFound }
-func (s *Store) MountImage(imageID string) (*os.File, error)                    { return nil, ErrNotFound }
-func (s *Store) RemoveSnapshot(key string) error                                { return nil }
-func (s *Store) Snapshots() ([]string, error)                                   { return nil, nil }
+
+// Image finds an image by its id, the beginning of its id, or a reference: tag, no tag (":latest"), digest. Errors: ErrNotFound,
+// ErrInvalidReference.
+func (s *Store) Image(ref string) (*Image, error) { return s.view.Load().find(ref) }
+
+// Images lists all images by id. The caller must not change the slice.
+func (s *Store) Images() []*Image { return s.view.Load().images }
+
+// publish lets readers see what writers have done. Under mu.
+func (s *Store) publish() { s.view.Store(newView(s.images)) }
+
+func (s *Store) layerDir(chain string) string {
+	return filepath.Join(s.root, "layers", strings.TrimPrefix(chain, "sha256:"))
+}
+
+func (s *Store) newStaging(prefix string) (string, error) {
+	return os.MkdirTemp(filepath.Join(s.root, "staging"), prefix+"-")
+}

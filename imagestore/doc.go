@@ -1,0 +1,28 @@
+// Package imagestore holds images: it pulls them from registries, keeps their layers unpacked, and makes root file systems of them.
+//
+// Duty: [Store.Pull] and [Store.Import] bring images in, [Store.Image] and [Store.Images] tell what is there, [Store.Remove] gives space back,
+// and snapshots are the writable layers over an image by which containers see it. Its parts know nothing of each other:
+//
+//	registry/ archive/   where blobs come from: the network, a tar file
+//	manifest/            which of them make up the image for this node
+//	layer/               from a blob to a directory, checked
+//	overlay/             from directories to a mount
+//
+// Not its concern: containers, pods, CRI. A snapshot's key is a word of its caller's.
+//
+// On disk, below the store's root (all 0700, as layers hold set-user-ID programs that are nobody's to start from outside):
+//
+//	images.db            bbolt: what images and layers there are. The only truth.
+//	layers/<chain id>/   an unpacked layer, by the hex of its chain ID, as it belongs over the layers below it
+//	snapshots/<key>/     snapshot.json, fs/ (upper), work/
+//	staging/<random>/    layers in the making, and what is being deleted
+//
+// Invariants:
+//   - An image in images.db is whole on disk: layers are unpacked into staging, checked, synced (syncfs(2), once a pull), renamed, and
+//     only then recorded, in one transaction. A kill or power cut at any point leaves things that no record names, and Open deletes those.
+//   - Nothing counts references on disk: a layer is in use while an image, a snapshot or a running pull names it, and that is computed.
+//   - Reads (Image, Images, Snapshots) look at memory and wait for nothing. Store.mu is never held while the disk or network is waited for;
+//     Store.commit is, and orders the writers of images.db.
+//   - Callers that pull the same reference with the same credentials share one pull; it ends when the last of them is gone. Others have
+//     a pull of their own, whose own manifest request the registry must grant, and share layers once these are here.
+package imagestore

@@ -1,0 +1,92 @@
+package layer
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow is the largest zstd window accepted: what `zstd --long=27`, the most that decoders take unasked, needs.
+const maxWindow = 128 << 20
+
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+)
+
+// Decompress finds out how r is compressed and returns its content. The first bytes decide, as the media type often lies:
+// gzip (RFC 1952, several members too, as estargz has them), zstd (RFC 8878, skippable frames too, as zstd:chunked has them), or not at all.
+// mediaType is asked only about what isn't known by its first bytes, so that it is an error and not a strange tar. Closing the
+// result doesn't close r.
+func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	magic, err := buffered.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, gzipMagic):
+		z, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, corrupt("decompress: %w", err)
+		}
+		return z, nil
+	case bytes.HasPrefix(magic, zstdMagic), isSkippableFrame(magic):
+		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, corrupt("decompress: %w", err)
+		}
+		return z.IOReadCloser(), nil
+	}
+	if kind := promised(mediaType); kind != "" {
+		return nil, corrupt("decompress: the media type says %s, the data is something else", kind)
+	}
+	return io.NopCloser(buffered), nil
+}
+
+// isSkippableFrame: RFC 8878 section 3.1.2, magic numbers 0x184D2A50 to 0x184D2A5F. No tar starts so.
+func isSkippableFrame(magic []byte) bool {
+	return len(magic) == 4 && magic[0]&0xf0 == 0x50 && magic[1] == 0x2a && magic[2] == 0x4d && magic[3] == 0x18
+}
+
+func promised(mediaType string) string {
+	switch {
+	case strings.HasSuffix(mediaType, "+gzip"), strings.HasSuffix(mediaType, ".gzip"):
+		return "gzip"
+	case strings.HasSuffix(mediaType, "+zstd"), strings.HasSuffix(mediaType, ".zstd"):
+		return "zstd"
+	}
+	return ""
+}
+
+// Supported tells whether blobs of this media type are layers that Unpack can read.
+func Supported(mediaType string) bool {
+	switch mediaType {
+	case "application/vnd.oci.image.layer.v1.tar",
+		"application/vnd.oci.image.layer.v1.tar+gzip",
+		"application/vnd.oci.image.layer.v1.tar+zstd",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+		"application/vnd.docker.image.rootfs.diff.tar",
+		"application/vnd.docker.image.rootfs.diff.tar.gzip",
+		"application/vnd.docker.image.rootfs.diff.tar.zstd",
+		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
+		return true
+	}
+	return false
+}
+
+// corruptError is an error whose cause is what was sent, not this machine.
+type corruptError struct{ error }
+
+func (e corruptError) Unwrap() []error { return []error{ErrCorrupt, e.error} }
+
+func corrupt(format string, args ...any) error {
+	return corruptError{fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,228 @@
+package layer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+)
+
+var (
+	// ErrCorrupt: the blob isn't what was promised, or not a layer at all.
+	ErrCorrupt = errors.New("layer is corrupt")
+	// ErrTooLarge: the budget is used up.
+	ErrTooLarge = errors.New("too large")
+)
+
+// Blob is what a manifest promises of a layer.
+type Blob struct {
+	MediaType string
+	// Digest of the bytes as they come. Empty: not promised (docker archives), not checked.
+	Digest digest.Digest
+	// Size in bytes, as they come. Negative: not promised.
+	Size int64
+	// DiffID is the digest of the tar. Always checked.
+	DiffID digest.Digest
+}
+
+// Budget is what may still be unpacked. Layers of one image share one; it is safe for concurrent use.
+type Budget struct{ bytes, entries, stream atomic.Int64 }
+
+// NewBudget allows files of so many bytes, in so many entries.
+func NewBudget(bytes, entries int64) *Budget {
+	b := &Budget{}
+	b.bytes.Store(bytes)
+	b.entries.Store(entries)
+	// The tar itself may be larger than the files by its headers: 1.5 KiB an entry is what pax needs.
+	b.stream.Store(bytes + min(entries, 1<<40)*1536 + 1<<20)
+	return b
+}
+
+func (b *Budget) takeEntry(size int64) error {
+	if b.entries.Add(-1) < 0 {
+		return fmt.Errorf("number of files: %w", ErrTooLarge)
+	}
+	if size > 0 && b.bytes.Add(-size) < 0 {
+		return fmt.Errorf("size of files: %w", ErrTooLarge)
+	}
+	return nil
+}
+
+func (b *Budget) takeStream(n int) error {
+	if b.stream.Add(-int64(n)) < 0 {
+		return fmt.Errorf("size of the tar: %w", ErrTooLarge)
+	}
+	return nil
+}
+
+// Unpacked is what Unpack made.
+type Unpacked struct {
+	// Bytes and Inodes are what it takes on the disk, in whole blocks of 4 KiB.
+	Bytes, Inodes int64
+	// Implied are directories that the tar had no entry for, for Adopt. "" is the layer's root.
+	Implied []string
+	// OpaqueRoot: nothing of the layers below is to be seen.
+	OpaqueRoot bool
+}
+
+// Unpack reads a layer from r into dir, an empty directory that nobody else touches. It reads r to its end, and calls progress (which may
+// be nil, and is called from several goroutines) for whatever moves. When ctx ends, reading r must end too; Unpack returns the context's
+// cause. It needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes). After an error it may be
+// called again with another empty directory.
+func Unpack(ctx context.Context, dir string, r io.Reader, want Blob, budget *Budget, progress func()) (Unpacked, error) {
+	if err := checkable(want); err != nil {
+		return Unpacked{}, err
+	}
+	if progress == nil {
+		progress = func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := pipeline{want: want, budget: budget, progress: progress,
+		received: newConveyor(ctx), inflated: newConveyor(ctx), verified: newConveyor(ctx)}
+	// The stages end with their input, or with ctx, which ends before Wait below whenever this function returns.
+	var stages sync.WaitGroup
+	stages.Go(func() { p.received.end(p.receive(r)) })
+	stages.Go(func() { p.inflated.end(p.decompress()) })
+	stages.Go(func() { p.verified.end(p.verify()) })
+	defer stages.Wait()
+	defer cancel()
+
+	a, err := newApplier(dir, budget, progress)
+	if err != nil {
+		return Unpacked{}, err
+	}
+	defer a.close()
+	if err := a.apply(ctx, p.verified); err != nil {
+		return Unpacked{}, err
+	}
+	// What follows the tar's end (padding, an estargz table of contents) counts for the digests.
+	if _, err := io.Copy(io.Discard, p.verified); err != nil {
+		return Unpacked{}, err
+	}
+	return a.finish()
+}
+
+func checkable(want Blob) error {
+	if err := want.DiffID.Validate(); err != nil || want.DiffID.Algorithm() != digest.SHA256 {
+		return corrupt("diff-ID %q: not a sha256 digest", want.DiffID)
+	}
+	if want.Digest == "" {
+		return nil
+	}
+	if err := want.Digest.Validate(); err != nil {
+		return corrupt("digest %q: %w", want.Digest, err)
+	}
+	return nil
+}
+
+// pipeline is the stages before the files.
+type pipeline struct {
+	want     Blob
+	budget   *Budget
+	progress func()
+
+	received, inflated, verified *conveyor
+}
+
+// receive checks size and digest as bytes pass. A stream that isn't what was promised ends with an error in place of io.EOF.
+func (p *pipeline) receive(r io.Reader) error {
+	var sum hash.Hash
+	if p.want.Digest != "" {
+		sum = p.want.Digest.Algorithm().Hash()
+	}
+	var size int64
+	err := fill(r, func(b block) error {
+		p.progress()
+		size += int64(b.n)
+		if p.want.Size >= 0 && size > p.want.Size {
+			b.free()
+			return corrupt("receive: more than the %d bytes promised", p.want.Size)
+		}
+		if sum != nil {
+			sum.Write(b.bytes())
+		}
+		return p.received.send(b)
+	})
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return corrupt("receive: ended after %d of %d bytes: %w", size, p.want.Size, err)
+	case err != nil:
+		return err
+	case p.want.Size >= 0 && size != p.want.Size:
+		return corrupt("receive: ended after %d of %d bytes", size, p.want.Size)
+	case sum != nil:
+		if got := digest.NewDigest(p.want.Digest.Algorithm(), sum); got != p.want.Digest {
+			return corrupt("check digest: got %s", got)
+		}
+	}
+	return nil
+}
+
+func (p *pipeline) decompress() error {
+	z, err := Decompress(p.received, p.want.MediaType)
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	err = fill(z, func(b block) error {
+		if err := p.budget.takeStream(b.n); err != nil {
+			b.free()
+			return err
+		}
+		return p.inflated.send(b)
+	})
+	if err == nil {
+		// A decompressor may stop at its own end mark. The rest of the blob must be read for its digest, and may be nothing.
+		err = drained(p.received)
+	}
+	return attribute(err, p.received)
+}
+
+// drained reads c to its end.
+func drained(c *conveyor) error {
+	if n, err := io.Copy(io.Discard, c); err != nil {
+		return err
+	} else if n > 0 {
+		return corrupt("decompress: %d bytes after the end", n)
+	}
+	return nil
+}
+
+// attribute tells the fault of a decompressor's input from one that it found itself.
+func attribute(err error, input *conveyor) error {
+	switch {
+	case err == nil, errors.Is(err, ErrCorrupt), errors.Is(err, ErrTooLarge), input.ctx.Err() != nil:
+		return err
+	case input.ended != nil && input.ended != io.EOF:
+		return input.ended
+	}
+	return corrupt("decompress: %w", err)
+}
+
+func (p *pipeline) verify() error {
+	sum := sha256.New()
+	for {
+		b, err := p.inflated.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		sum.Write(b.bytes())
+		if err := p.verified.send(b); err != nil {
+			return err
+		}
+	}
+	if got := digest.NewDigest(digest.SHA256, sum); got != p.want.DiffID {
+		return corrupt("check diff-ID: got %s, the image's configuration says %s", got, p.want.DiffID)
+	}
+	return nil
+}

@@ -1,0 +1,16 @@
+// Package overlay makes the mounts that containers see images through: overlayfs over unpacked layers.
+//
+// Duty: mounts that exist as a descriptor and nowhere in the node's mount table: fsopen(2), fsconfig(2), fsmount(2), and open_tree(2) for
+// a single directory. Whoever has the descriptor attaches it, in whatever mount namespace; when nobody has it any more and it is attached
+// nowhere, it is gone.
+//
+// Layers go in one by one ("lowerdir+", Linux 6.7), as fsconfig takes no string above 255 bytes. On older kernels, mount(2) is given
+// all of them in one string, short by naming them by descriptor relative to /proc/thread-self/fd; that happens in a thread of
+// its own with a mount namespace of its own, of which only a detached copy of the mount leaves.
+//
+// Not its concern: what is in the directories, who they belong to, and removing them.
+//
+// Options: index=off and metacopy=off, so that a layer below can be shared by mounts and never trusts an attribute of an image;
+// redirect_dir=nofollow for the same reason; volatile where the caller throws the upper away anyhow (Linux 5.10): nothing is synced, not
+// even at unmount.
+package overlay

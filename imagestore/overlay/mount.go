@@ -1,0 +1,172 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// longest is what fsconfig(2) takes as a string, without the closing zero.
+const longest = 255
+
+// Options are what an overlay mount is made of. All paths are absolute.
+type Options struct {
+	// Lowers are the layers, the top one first.
+	Lowers []string
+	// Upper and Work are where changes go, on one file system. Both empty: a read-only mount, of two lowers at least.
+	Upper, Work string
+	// Volatile: what is in Upper needn't survive a crash of the machine.
+	Volatile bool
+}
+
+func (o Options) check() error {
+	for _, path := range append([]string{o.Upper, o.Work}, o.Lowers...) {
+		if path != "" && !filepath.IsAbs(path) {
+			return fmt.Errorf("path %q is not absolute", path)
+		}
+	}
+	least := 1
+	if o.Upper == "" {
+		least = 2
+	}
+	if len(o.Lowers) < least || (o.Upper == "") != (o.Work == "") {
+		return errors.New("incomplete options")
+	}
+	return nil
+}
+
+// Mounter makes mounts in the way that the kernel offers. It is immutable and safe for concurrent use.
+type Mounter struct {
+	oneByOne bool
+}
+
+// NewMounter asks the kernel what it can. It makes no mount.
+func NewMounter() (*Mounter, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open overlay file system: %w", err)
+	}
+	defer unix.Close(fs)
+	return &Mounter{oneByOne: unix.FsconfigSetString(fs, "lowerdir+", "/") == nil}, nil
+}
+
+// Mount makes a detached overlay mount; the caller closes it. It needs CAP_SYS_ADMIN. Two mounts at once with one Upper are undefined by the
+// kernel (filesystems/overlayfs.rst, "Sharing and copying layers"): whoever needs it twice clones the first by open_tree(2).
+func (m *Mounter) Mount(o Options) (*os.File, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("mount overlay: %w", err)
+	}
+	if o.Upper != "" {
+		if err := reuse(o.Work); err != nil {
+			return nil, fmt.Errorf("mount overlay: %w", err)
+		}
+	}
+	mount := m.mountByPieces
+	if !m.oneByOne || !o.fits() {
+		mount = mountByString
+	}
+	file, err := mount(o)
+	if err != nil {
+		return nil, fmt.Errorf("mount overlay of %d layers: %w", len(o.Lowers), err)
+	}
+	return file, nil
+}
+
+// reuse lets a work directory be mounted again after a volatile mount, which leaves a mark against just that
+// (filesystems/overlayfs.rst, "Volatile mount"): the mark is about crashes of the machine, which the caller accepts.
+func reuse(work string) error {
+	return os.RemoveAll(filepath.Join(work, "work", "incompat", "volatile"))
+}
+
+// fits tells whether every path can be given to fsconfig by itself.
+func (o Options) fits() bool {
+	for _, path := range append([]string{o.Upper, o.Work}, o.Lowers...) {
+		if len(path) > longest {
+			return false
+		}
+	}
+	return true
+}
+
+// settings are what all mounts have besides layers.
+func (o Options) settings() (pairs [][2]string, flags []string) {
+	pairs = [][2]string{{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
+	if o.Volatile && o.Upper != "" {
+		flags = []string{"volatile"}
+	}
+	return pairs, flags
+}
+
+func (m *Mounter) mountByPieces(o Options) (*os.File, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fs)
+	pairs, flags := o.settings()
+	pairs = append([][2]string{{"source", "berth"}}, pairs...)
+	for _, lower := range o.Lowers {
+		pairs = append(pairs, [2]string{"lowerdir+", lower})
+	}
+	if o.Upper != "" {
+		pairs = append(pairs, [2]string{"upperdir", o.Upper}, [2]string{"workdir", o.Work})
+	}
+	for _, pair := range pairs {
+		if err := unix.FsconfigSetString(fs, pair[0], pair[1]); err != nil {
+			return nil, fmt.Errorf("set %s to %s: %w", pair[0], pair[1], explain(fs, err))
+		}
+	}
+	for _, flag := range flags {
+		if err := unix.FsconfigSetFlag(fs, flag); err != nil {
+			return nil, fmt.Errorf("set %s: %w", flag, explain(fs, err))
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("create: %w", explain(fs, err))
+	}
+	attributes := 0
+	if o.Upper == "" {
+		attributes = unix.MOUNT_ATTR_RDONLY
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
+	if err != nil {
+		return nil, fmt.Errorf("fsmount: %w", explain(fs, err))
+	}
+	return os.NewFile(uintptr(fd), "overlay"), nil
+}
+
+// explain adds what the kernel has to say of an error: reading the descriptor of fsopen gives a line a message, with its level
+// first ("e overlay: …").
+func explain(fs int, err error) error {
+	buf := make([]byte, 1024)
+	var said []string
+	for len(said) < 8 {
+		n, readErr := unix.Read(fs, buf)
+		if readErr != nil || n <= 0 {
+			break
+		}
+		said = append(said, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
+	}
+	if len(said) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
+}
+
+// Bind makes a detached, read-only mount of one directory; the caller closes it. It needs CAP_SYS_ADMIN.
+func (m *Mounter) Bind(dir string) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("bind %s: open_tree: %w", dir, err)
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("bind %s: mount_setattr: %w", dir, err)
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}

@@ -1,0 +1,136 @@
+package imagestore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berth-runtime/berth/imagestore/archive"
+	"github.com/berth-runtime/berth/imagestore/layer"
+	"github.com/berth-runtime/berth/imagestore/manifest"
+	"github.com/berth-runtime/berth/imagestore/registry"
+)
+
+// Pull brings an image from its registry, or finds that it is here already; the registry is asked in both cases. auth may be nil. Callers
+// with the same reference and credentials share one pull. It returns as soon as ctx ends, with its cause. Errors: ErrInvalidReference;
+// ErrNotFound, ErrDenied, ErrUnavailable, naming each host that was asked; ErrCorrupt, ErrTooLarge, ErrUnsupported, naming the document
+// or layer; and those of the disk. It may be called again after any of them.
+func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error) {
+	named, err := parseReference(ref)
+	if err != nil {
+		return nil, fmt.Errorf("pull image: %w", err)
+	}
+	if auth != nil && *auth == (Auth{}) {
+		auth = nil
+	}
+	img, err := s.flights.join(ctx, flightKey(named, auth), func(ctx context.Context) (*Image, error) {
+		return s.pull(ctx, named, auth)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pull image %s: %w", named, err)
+	}
+	return img, nil
+}
+
+// flightKey keeps the credentials out of sight.
+func flightKey(ref reference.Named, auth *Auth) string {
+	if auth == nil {
+		return ref.String()
+	}
+	encoded, err := json.Marshal(auth)
+	if err != nil { // a struct of strings
+		encoded = fmt.Append(nil, *auth)
+	}
+	return fmt.Sprintf("%s %x", ref, sha256.Sum256(encoded))
+}
+
+func (s *Store) pull(ctx context.Context, ref reference.Named, auth *Auth) (*Image, error) {
+	started := time.Now()
+	repo, desc, err := s.resolve(ctx, ref, auth)
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	img, err := manifest.Read(ctx, watched{repo, s}, desc, s.platform)
+	if err != nil {
+		return nil, classify(err)
+	}
+	installed, err := s.install(ctx, repo, img, namesOf(ref, desc.Digest.String()))
+	if err != nil {
+		return nil, classify(err)
+	}
+	s.log.WithField("image", ref.String()).WithField("took", time.Since(started)).Info("image pulled")
+	return installed, nil
+}
+
+func (s *Store) resolve(ctx context.Context, ref reference.Named, auth *Auth) (*registry.Repository, ocispec.Descriptor, error) {
+	repo, desc, err := s.registry.Resolve(ctx, ref, auth)
+	if errors.Is(err, registry.ErrNotFound) {
+		// Of the name itself this means: no such image. Of a part of an image it doesn't.
+		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return repo, desc, classify(err)
+}
+
+// classify adds this package's word for what the parts say in theirs.
+func classify(err error) error {
+	kinds := []struct{ theirs, ours error }{
+		{layer.ErrCorrupt, ErrCorrupt}, {manifest.ErrCorrupt, ErrCorrupt}, {registry.ErrCorrupt, ErrCorrupt}, {archive.ErrCorrupt, ErrCorrupt},
+		{layer.ErrTooLarge, ErrTooLarge}, {archive.ErrTooLarge, ErrTooLarge},
+		{manifest.ErrUnsupported, ErrUnsupported},
+		{registry.ErrDenied, ErrDenied}, {registry.ErrUnavailable, ErrUnavailable}, {registry.ErrNotFound, ErrUnavailable},
+	}
+	for _, ours := range []error{ErrNotFound, ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrDenied, ErrUnavailable} {
+		if errors.Is(err, ours) {
+			return err
+		}
+	}
+	for _, kind := range kinds {
+		if errors.Is(err, kind.theirs) {
+			return fmt.Errorf("%w: %w", kind.ours, err)
+		}
+	}
+	return err
+}
+
+// watched opens blobs whose reading ends when nothing comes.
+type watched struct {
+	manifest.Blobs
+	store *Store
+}
+
+func (w watched) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ctx, dog, release := watch(ctx, time.Duration(w.store.cfg.PullProgressTimeout))
+	blob, err := w.Blobs.Fetch(ctx, desc)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &watchedBlob{blob, dog, release}, nil
+}
+
+type watchedBlob struct {
+	io.ReadCloser
+	dog     *watchdog
+	release func()
+}
+
+func (b *watchedBlob) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.dog.touch()
+	}
+	return n, err
+}
+
+func (b *watchedBlob) Close() error {
+	b.release()
+	return b.ReadCloser.Close()
+}

@@ -1,0 +1,197 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+)
+
+// Client asks registries. It holds no connection and no credential of its own, and is safe for concurrent use.
+type Client struct {
+	configDir string
+	userAgent string
+}
+
+// New returns a client that reads hosts.toml directories below configDir anew for each image; "" has none.
+func New(configDir, userAgent string) *Client {
+	return &Client{configDir: configDir, userAgent: userAgent}
+}
+
+// Repository is where an image was found. Its connections live until Close.
+type Repository struct {
+	name  reference.Named
+	hosts []host // the one that resolved the name first
+}
+
+// host is one place to ask, with containerd's client restricted to it, so that each can be reported.
+type host struct {
+	name     string
+	client   *http.Client
+	resolver remotes.Resolver
+	ref      string
+	caps     docker.HostCapabilities
+}
+
+// Resolve finds out what ref names now. ref has a tag or a digest. The error wraps ErrNotFound, ErrDenied, ErrUnavailable or the context's
+// cause, and names every host that was asked.
+func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth *Auth) (*Repository, ocispec.Descriptor, error) {
+	hosts, err := c.hosts(ctx, ref, auth)
+	if err != nil {
+		return nil, ocispec.Descriptor{}, err
+	}
+	repo := &Repository{name: ref, hosts: hosts}
+	ctx = quiet(ctx)
+	var failed hostErrors
+	for i, h := range hosts {
+		if !h.mayResolve(ref) {
+			continue
+		}
+		_, desc, err := h.resolver.Resolve(ctx, h.ref)
+		if err == nil {
+			repo.hosts = append([]host{h}, append(append([]host{}, hosts[:i]...), hosts[i+1:]...)...)
+			return repo, desc, nil
+		}
+		if ctx.Err() != nil {
+			repo.Close()
+			return nil, ocispec.Descriptor{}, fmt.Errorf("resolve %s: %w", ref, context.Cause(ctx))
+		}
+		failed = append(failed, hostError{host: h.name, kind: kindOf(err), err: err})
+	}
+	repo.Close()
+	return nil, ocispec.Descriptor{}, wrapHosts("resolve", ref, failed)
+}
+
+// mayResolve: a host without the capability "resolve" isn't trusted to say what a tag names (hosts.toml).
+func (h host) mayResolve(ref reference.Named) bool {
+	want := docker.HostCapabilityPull
+	if _, byDigest := ref.(reference.Digested); !byDigest {
+		want |= docker.HostCapabilityResolve
+	}
+	return h.caps.Has(want)
+}
+
+// hosts are the places to ask, in order.
+func (c *Client) hosts(ctx context.Context, ref reference.Named, auth *Auth) ([]host, error) {
+	domain := reference.Domain(ref)
+	creds, err := auth.bind(domain)
+	if err != nil {
+		return nil, err
+	}
+	options := config.HostOptions{Credentials: creds.basic}
+	if c.configDir != "" {
+		options.HostDir = config.HostDirFromRoot(c.configDir)
+	}
+	// A hosts.toml that can't be read is logged by the library and then taken as absent. That would ask a registry that
+	// the file may be there to avoid.
+	logged := &firstError{}
+	configured, err := config.ConfigureHosts(logged.context(ctx), options)(domain)
+	if err == nil {
+		err = logged.get()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read registry configuration of %s: %w: %w", domain, ErrUnavailable, err)
+	}
+	hosts := make([]host, len(configured))
+	for i, rh := range configured {
+		hosts[i] = c.newHost(rh, creds, ref)
+	}
+	return hosts, nil
+}
+
+func (c *Client) newHost(rh docker.RegistryHost, creds credentials, ref reference.Named) host {
+	if creds.bearer != "" && creds.allows(rh.Host) {
+		rh.Authorizer = bearer{creds}
+	}
+	only := func(string) ([]docker.RegistryHost, error) { return []docker.RegistryHost{rh}, nil }
+	headers := http.Header{"User-Agent": {c.userAgent}}
+	return host{
+		name:     rh.Host,
+		client:   rh.Client,
+		resolver: docker.NewResolver(docker.ResolverOptions{Hosts: only, Headers: headers}),
+		ref:      ref.String(),
+		caps:     rh.Capabilities,
+	}
+}
+
+// Close gives back idle connections. Blobs that are open stay so.
+func (r *Repository) Close() {
+	for _, h := range r.hosts {
+		h.client.CloseIdleConnections()
+	}
+}
+
+// Fetch opens a blob or manifest at the first host that has it. Reading it goes on at the same offset after a broken connection. When no
+// host has it, the error of Fetch or of the first Read says so for each. Reading ends when ctx does. Not for concurrent reads; several
+// blobs may be read at once.
+func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	var fetchers []fetcher
+	for _, h := range r.hosts {
+		if !h.caps.Has(docker.HostCapabilityPull) {
+			continue
+		}
+		f, err := h.resolver.Fetcher(ctx, h.ref)
+		if err != nil {
+			return nil, fmt.Errorf("fetch %s: %w", desc.Digest, err)
+		}
+		fetchers = append(fetchers, fetcher{host: h.name, Fetcher: f})
+	}
+	return &blob{ctx: quiet(ctx), desc: desc, hosts: fetchers}, nil
+}
+
+// quiet keeps containerd's client from the process-wide logger. What matters of what it logs is in the errors that it returns.
+func quiet(ctx context.Context) context.Context {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	logger.SetLevel(logrus.PanicLevel)
+	return log.WithLogger(ctx, logrus.NewEntry(logger))
+}
+
+// firstError keeps the first error that a library only logs.
+type firstError struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *firstError) context(ctx context.Context) context.Context {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	logger.SetLevel(logrus.ErrorLevel)
+	logger.AddHook(f)
+	return log.WithLogger(ctx, logrus.NewEntry(logger))
+}
+
+// Levels and Fire make it a logrus.Hook.
+func (f *firstError) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
+
+func (f *firstError) Fire(entry *logrus.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = fmt.Errorf("%s: %w", entry.Message, asError(entry.Data[logrus.ErrorKey]))
+	}
+	return nil
+}
+
+func (f *firstError) get() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+func asError(v any) error {
+	if err, is := v.(error); is {
+		return err
+	}
+	return errdefs.ErrUnknown
+}
