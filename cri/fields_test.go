@@ -44,7 +44,7 @@ var unreadIn = map[reflect.Type]map[string]string{
 var imageByName = map[string]string{
 	"ImageSpec.annotations":          "the node's platform chooses from an index",
 	"ImageSpec.user_specified_image": "image says what to use",
-	"ImageSpec.runtime_handler":      "one store of images for all handlers",
+	"ImageSpec.runtime_handler":      "one store of images for all handlers; an unknown one is refused: TestUnknownHandler",
 }
 
 func TestRequestFields(t *testing.T) {
@@ -152,12 +152,12 @@ func services(rooms *fakeRooms) (*runtimeService, *imageService) {
 	return &runtimeService{
 			cfg: Config{
 				Version:  "1.2.3",
-				Handlers: []Handler{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}},
+				Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}, {Name: "text"}},
 				Info:     func() map[string]any { return map[string]any{"config": "text"} },
 			},
 			pods: rooms, containers: rooms, node: rooms, now: now,
 		},
-		&imageService{images: fakeImages{rooms}, now: now}
+		&imageService{handlers: Handlers{{Name: "text"}}, images: fakeImages{rooms}, now: now}
 }
 
 // unset lists the fields of responses that stay empty, each with its reason.

@@ -25,8 +25,9 @@ type Images interface {
 // imageService is CRI's ImageService.
 type imageService struct {
 	v1.UnimplementedImageServiceServer
-	images Images
-	now    func() time.Time
+	handlers Handlers
+	images   Images
+	now      func() time.Time
 }
 
 // PullImage returns the image's id: CRI wants image_ref to be Image.id and
@@ -34,6 +35,10 @@ type imageService struct {
 func (s *imageService) PullImage(ctx context.Context, req *v1.PullImageRequest) (*v1.PullImageResponse, error) {
 	if req.GetImage().GetImage() == "" {
 		return nil, missing("image.image")
+	}
+	// api.proto: "If the runtime handler is unknown, the request should be rejected."
+	if err := s.handlers.check("image.runtime_handler", req.Image.RuntimeHandler); err != nil {
+		return nil, err
 	}
 	image, err := s.images.Pull(ctx, req.Image.Image, decodeAuth(req.Auth))
 	if err != nil {

@@ -39,7 +39,7 @@ func (i *interceptor) around(method string, run func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			i.log.WithFields(logrus.Fields{
-				"op": method, "error": fmt.Sprint(p), "stack": string(debug.Stack()),
+				"op": method, "error": fmt.Sprintf("%v\n%s", p, debug.Stack()),
 			}).Error("request panicked")
 			err = panicked(method)
 		}

@@ -19,6 +19,9 @@ type Pods interface {
 }
 
 func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {
+	if err := s.cfg.Handlers.check("runtime_handler", req.RuntimeHandler); err != nil {
+		return nil, err
+	}
 	pod, err := decodePod(req.Config, req.RuntimeHandler)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/berth-runtime/berth/sandbox"
@@ -23,9 +24,9 @@ const (
 // Config is what the door says of the runtime.
 type Config struct {
 	Version string // semver: kubelet refuses to start on anything else
-	// Handlers are the names of RuntimeClass handlers, the default's first. The
-	// empty name stands for the default.
-	Handlers []Handler
+	// Handlers are those of RuntimeClasses, the default's first. The empty name
+	// stands for the default; a request that names another one is refused.
+	Handlers Handlers
 	// Info is shown by Status to a client that asks for more; nil: nothing. Each
 	// value becomes JSON.
 	Info func() map[string]any
@@ -36,6 +37,17 @@ type Handler struct {
 	Name              string
 	RecursiveReadOnly bool
 	UserNamespaces    bool
+}
+
+// Handlers are what a RuntimeClass can choose from.
+type Handlers []Handler
+
+// check refuses a handler that isn't there.
+func (h Handlers) check(field, name string) error {
+	if name == "" || slices.ContainsFunc(h, func(known Handler) bool { return known.Name == name }) {
+		return nil
+	}
+	return invalid(field, name, "is no runtime handler of this node")
 }
 
 // Node is what the door asks of the node as a whole.
@@ -98,7 +110,7 @@ func encodeNetworkCondition(in sandbox.Readiness) *v1.RuntimeCondition {
 
 // encodeHandlers lists the default handler twice, by name and as "" (api.proto:
 // "may be empty for the default handler").
-func encodeHandlers(in []Handler) []*v1.RuntimeHandler {
+func encodeHandlers(in Handlers) []*v1.RuntimeHandler {
 	out := make([]*v1.RuntimeHandler, 0, len(in)+1)
 	for i, h := range in {
 		features := &v1.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: h.RecursiveReadOnly, UserNamespaces: h.UserNamespaces}

@@ -38,7 +38,7 @@ func NewServer(cfg Config, parts Parts) *Server {
 		grpc.StreamInterceptor(door.stream),
 	)
 	v1.RegisterRuntimeServiceServer(s, &runtimeService{cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, now: time.Now})
-	v1.RegisterImageServiceServer(s, &imageService{images: parts.Images, now: time.Now})
+	v1.RegisterImageServiceServer(s, &imageService{handlers: cfg.Handlers, images: parts.Images, now: time.Now})
 	s.RegisterService(&importService, parts.Images)
 	return &Server{grpc: s}
 }

@@ -41,7 +41,7 @@ func open(t *testing.T, rooms *fakeRooms) *door {
 	log.SetLevel(logrus.DebugLevel)
 	server := NewServer(Config{
 		Version:  "1.2.3",
-		Handlers: []Handler{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}},
+		Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}},
 		Info:     func() map[string]any { return map[string]any{"config": map[string]string{"root": "/r"}} },
 	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: fakeImages{rooms}, Log: log})
 	listener := bufconn.Listen(1 << 20)
@@ -151,7 +151,7 @@ func TestUpdateRuntimeConfig(t *testing.T) {
 func TestPodCalls(t *testing.T) {
 	d := open(t, &fakeRooms{})
 	run, err := d.RunPodSandbox(t.Context(), &v1.RunPodSandboxRequest{
-		Config: &v1.PodSandboxConfig{Metadata: &v1.PodSandboxMetadata{Name: "web"}}, RuntimeHandler: "runsc"})
+		Config: &v1.PodSandboxConfig{Metadata: &v1.PodSandboxMetadata{Name: "web"}}, RuntimeHandler: "berth"})
 	if err != nil || run.PodSandboxId != "pod-1" {
 		t.Errorf("run: %v, %v", run, err)
 	}
@@ -171,7 +171,7 @@ func TestPodCalls(t *testing.T) {
 		t.Error(err)
 	}
 	want := []any{
-		[]any{"RunPod", &spec.Pod{Metadata: spec.PodMetadata{Name: "web"}, RuntimeHandler: "runsc"}},
+		[]any{"RunPod", &spec.Pod{Metadata: spec.PodMetadata{Name: "web"}, RuntimeHandler: "berth"}},
 		[]any{"StopPod", "a"},
 		[]any{"RemovePod", "b"},
 		[]any{"Pods", sandbox.PodFilter{ID: "c", State: &ready, Labels: map[string]string{"k": "v"}}},
@@ -179,6 +179,18 @@ func TestPodCalls(t *testing.T) {
 	}
 	if !reflect.DeepEqual(d.rooms.calls, want) {
 		t.Errorf("calls\n%v\nwant\n%v", d.rooms.calls, want)
+	}
+}
+
+func TestUnknownHandler(t *testing.T) {
+	d := open(t, &fakeRooms{})
+	_, err := d.RunPodSandbox(t.Context(), &v1.RunPodSandboxRequest{
+		Config: &v1.PodSandboxConfig{Metadata: &v1.PodSandboxMetadata{}}, RuntimeHandler: "runsc"})
+	wantCode(t, "a pod with it", err, codes.InvalidArgument)
+	_, err = d.images.PullImage(t.Context(), &v1.PullImageRequest{Image: &v1.ImageSpec{Image: "x", RuntimeHandler: "runsc"}})
+	wantCode(t, "an image for it", err, codes.InvalidArgument)
+	if len(d.rooms.calls) != 0 {
+		t.Errorf("the rooms were asked: %v", d.rooms.calls)
 	}
 }
 
@@ -412,7 +424,7 @@ func TestPanic(t *testing.T) {
 	}
 	var logged bool
 	for _, e := range d.log.AllEntries() {
-		if e.Level == logrus.ErrorLevel && strings.Contains(e.Data["stack"].(string), "StartContainer") {
+		if e.Level == logrus.ErrorLevel && strings.Contains(e.Data["error"].(string), "StartContainer") {
 			logged = true
 		}
 	}
