@@ -154,3 +154,16 @@ func (b *Builder) layer(t *Tree, media types.MediaType) (v1.Layer, error) {
 	b.layers[key] = l
 	return l, nil
 }
+
+// Single is an image of one layer. It needs nothing that is downloaded.
+func Single(t *Tree, config v1.Config) (v1.Image, error) {
+	archive, err := t.Tar()
+	if err != nil {
+		return nil, fmt.Errorf("archive layer: %w", err)
+	}
+	l, err := newLayer(archive, types.OCILayer)
+	if err != nil {
+		return nil, err
+	}
+	return assemble([]v1.Layer{l}, config, false, runtime.GOARCH)
+}

@@ -1,0 +1,72 @@
+# berth. make help says what there is.
+
+GO ?= go
+BIN := bin
+PREFIX ?= /usr/local
+GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
+
+# Both programs are static, and the same bytes wherever they are built.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
+# Tests beside the code; what is below test/ but for its tools talks to a daemon.
+BLACKBOX := ./test/blackbox/... ./test/crash/...
+UNIT = $(shell $(GO) list ./... | grep -vE '/test/(blackbox|crash)')
+
+.PHONY: help build tools deps demo demo-clean test unit root-tests blackbox bench bench-check lint cross install clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the two programs, into bin/
+	$(BUILD) -o $(BIN)/ ./cmd/berth ./cmd/berth-keeper
+
+tools: ## crictl and staticcheck, into bin/
+	CGO_ENABLED=0 $(GO) build -C hack/tools -trimpath -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ sigs.k8s.io/cri-tools/cmd/crictl honnef.co/go/tools/cmd/staticcheck
+
+$(BIN)/critest: hack/tools/go.mod
+	CGO_ENABLED=0 $(GO) test -C hack/tools -c -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/cri-tools/cmd/critest
+
+deps: ## what tests need from Debian
+	@hack/deps.sh
+
+demo: build tools ## berth at work: a daemon, an image, a pod of two containers (as root)
+	@$(GO) run ./hack/demo up
+
+demo-clean: ## ends and removes what make demo made
+	@test -x $(BIN)/berth || $(MAKE) --no-print-directory build tools
+	@$(GO) run ./hack/demo down
+
+test: unit blackbox ## all tests (as root)
+
+unit: deps build ## tests beside the code, with the race detector (as root)
+	$(GO) run ./hack/gotest -noskip -- -race -timeout 15m $(UNIT)
+
+blackbox: deps build tools ## tests of a running daemon, one at a time (as root)
+	$(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -timeout 20m $(BLACKBOX)
+
+root-tests: deps build tools ## only the tests that need root; fails when one is skipped
+	$(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -run '^TestRoot' -timeout 20m ./...
+
+bench: build tools deps ## measures a daemon of its own; BENCH='-endpoint unix://…' another (as root)
+	$(GO) run ./test/bench $(BENCH)
+
+bench-check: BENCH = -check -slack 4
+bench-check: bench ## fails when a figure is over four times its bound, for machines that do other work too
+
+lint: tools ## gofmt, go vet, staticcheck, and which package may import which
+	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "gofmt these: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(BIN)/staticcheck ./...
+	$(GO) test ./hack/imports
+
+cross: ## static builds for amd64 and arm64, into bin/linux-ARCH/
+	@for arch in amd64 arm64; do \
+		echo "linux/$$arch"; \
+		GOARCH=$$arch $(BUILD) -o $(BIN)/linux-$$arch/ ./cmd/berth ./cmd/berth-keeper && \
+		$(GO) run ./hack/static -arch $$arch $(BIN)/linux-$$arch/berth $(BIN)/linux-$$arch/berth-keeper || exit 1; \
+	done
+
+install: build ## into PREFIX (/usr/local), below DESTDIR
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/berth $(BIN)/berth-keeper
+
+clean: ## removes what was built, and what tests keep
+	rm -rf $(BIN) .cache

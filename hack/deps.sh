@@ -1,0 +1,21 @@
+#!/bin/sh
+# Installs what testing needs and is not there, on Debian: a C compiler, for the race
+# detector and for the busybox of the test images. Building berth needs only Go.
+set -eu
+
+missing=""
+command -v gcc >/dev/null || missing="$missing gcc"
+command -v make >/dev/null || missing="$missing make"
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "please install:$missing" >&2
+	exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const events = `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"quiet\n"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestRootB","Output":"=== RUN   TestRootB\n"}
+{"Action":"output","Package":"p","Test":"TestRootB","Output":"    b_test.go:9: needs root: it mounts\n"}
+{"Action":"output","Package":"p","Test":"TestRootB","Output":"--- SKIP: TestRootB (0.00s)\n"}
+{"Action":"skip","Package":"p","Test":"TestRootB"}
+{"Action":"output","Package":"p","Test":"TestC","Output":"    c_test.go:1: this is wrong\n"}
+{"Action":"fail","Package":"p","Test":"TestC"}
+{"Action":"output","Package":"p","Test":"TestD","Output":"    d_test.go:9: needs a kernel with rootkits\n"}
+{"Action":"skip","Package":"p","Test":"TestD"}
+{"Action":"output","Package":"p","Test":"TestE","Output":"panic: oh\n"}
+{"Action":"output","Package":"p","Output":"FAIL\tp\t0.1s\n"}
+{"Action":"fail","Package":"p"}
+go: something else
+`
+
+func TestReport(t *testing.T) {
+	var out strings.Builder
+	r := newReport(&out)
+	if err := r.read(strings.NewReader(events)); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.finish(); n != 1 {
+		t.Errorf("%d tests wanted root, not 1", n)
+	}
+	for _, want := range []string{
+		"this is wrong", "FAIL\tp\t0.1s", "go: something else", "did not end: p.TestE", "panic: oh",
+		"skipped: p.TestRootB: b_test.go:9: needs root: it mounts", "failed: p.TestC", "1 passed, 2 failed, 2 skipped",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "quiet") {
+		t.Error("the output of a test that passed is shown")
+	}
+}
