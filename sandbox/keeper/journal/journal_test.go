@@ -249,7 +249,7 @@ func TestSwitchAfterAStall(t *testing.T) {
 	if err := s.Write(l, b.buf, false); err == nil {
 		t.Error("a stalled log took more")
 	}
-	if err := l.Switch(good, 1); err == nil || l.Generation() != 0 {
+	if _, err := l.Switch(good, 1); err == nil || l.Generation() != 0 {
 		t.Errorf("switched away from an unwritten batch: %v", err)
 	}
 	l.fd = good
@@ -261,9 +261,11 @@ func TestSwitchAfterAStall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Switch(next, 1); err != nil {
-		t.Fatal(err)
+	old, err := l.Switch(next, 1)
+	if err != nil || old != good {
+		t.Fatalf("old file %d, want %d; %v", old, good, err)
 	}
+	unix.Close(old)
 	b.write("three\n")
 	step(t, s, l, b.buf)
 	if got := unformat(t, b.logged()); string(got) != "one\ntwo\n" {

@@ -49,14 +49,15 @@ func (l *Log) Resume() error {
 }
 
 // Switch writes what is under way into the old file and goes on with a new one, which it takes over.
-// On an error the old file stays the log, and the new one the caller's.
-func (l *Log) Switch(fd int, generation uint32) error {
+// It returns the old one, which is the caller's to close. On an error the old file stays the log, and
+// the new one the caller's.
+func (l *Log) Switch(fd int, generation uint32) (old int, err error) {
 	if err := l.Resume(); err != nil {
-		return err
+		return -1, err
 	}
-	unix.Close(l.fd)
+	old = l.fd
 	l.fd, l.generation = fd, generation
-	return nil
+	return old, nil
 }
 
 // note reads the file's size before a batch.
