@@ -84,7 +84,7 @@ func decodePodSecurity(field string, in *v1.LinuxSandboxSecurityContext) (spec.P
 	if err != nil {
 		return spec.PodSecurity{}, err
 	}
-	//nolint:staticcheck // SA1019: a client of before CRI 1.23 sends the path alone.
+	//lint:ignore SA1019 a client of before CRI 1.23 sends the path alone.
 	seccomp, err := decodeProfile(field+".seccomp", in.Seccomp, in.SeccompProfilePath)
 	if err != nil {
 		return spec.PodSecurity{}, err

@@ -19,7 +19,7 @@ func decodeSecurity(field string, in *v1.LinuxContainerSecurityContext) (spec.Se
 	if err != nil {
 		return spec.Security{}, err
 	}
-	//nolint:staticcheck // SA1019: old clients, and critest's AppArmor cases, send the deprecated fields alone.
+	//lint:ignore SA1019 old clients, and critest's AppArmor cases, send the deprecated fields alone.
 	oldSeccomp, oldAppArmor := in.SeccompProfilePath, in.ApparmorProfile
 	seccomp, err := decodeProfile(field+".seccomp", in.Seccomp, oldSeccomp)
 	if err != nil {

@@ -248,10 +248,12 @@ func TestDecodeContainerErrors(t *testing.T) {
 		"mounts[0].gidMappings[0]": config(func(c *v1.ContainerConfig) { c.Mounts = []*v1.Mount{{GidMappings: []*v1.IDMapping{nil}}} }),
 		"stop_signal":              config(func(c *v1.ContainerConfig) { c.StopSignal = 66 }),
 		"linux.security_context.seccomp": config(func(c *v1.ContainerConfig) {
-			c.Linux.SecurityContext.SeccompProfilePath = "/profiles/no-prefix.json" //nolint:staticcheck // the deprecated field is the case
+			//lint:ignore SA1019 the deprecated field is the case
+			c.Linux.SecurityContext.SeccompProfilePath = "/profiles/no-prefix.json"
 		}),
 		"linux.security_context.apparmor": config(func(c *v1.ContainerConfig) {
-			c.Linux.SecurityContext.ApparmorProfile = "no-prefix" //nolint:staticcheck // the deprecated field is the case
+			//lint:ignore SA1019 the deprecated field is the case
+			c.Linux.SecurityContext.ApparmorProfile = "no-prefix"
 		}),
 		"linux.security_context.supplemental_groups_policy": config(func(c *v1.ContainerConfig) {
 			c.Linux.SecurityContext.SupplementalGroupsPolicy = 5

@@ -33,7 +33,6 @@ func NewServer(cfg Config, parts Parts) *Server {
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
-		grpc.SharedWriteBuffer(true), // an idle connection holds no write buffer
 		grpc.UnaryInterceptor(door.unary),
 		grpc.StreamInterceptor(door.stream),
 	)
