@@ -2,70 +2,415 @@ package cni
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/cni/plugin"
+	"github.com/berth-runtime/berth/cni/plugin/bridge"
+	"github.com/berth-runtime/berth/cni/plugin/hostlocal"
+	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/loopback"
+	"github.com/berth-runtime/berth/cni/plugin/nft"
+	"github.com/berth-runtime/berth/cni/plugin/portmap"
 )
 
-// Attachment is a pod's place in the network: what Add sets up and Del releases.
-type Attachment struct {
-	ID           string // pod id: the CNI container id
-	NetNS        string // path of the pod's network namespace; Del takes "" and paths that are gone
-	PodName      string
-	PodNamespace string
-	PodUID       string
-	Ports        []PortMapping
-	Annotations  map[string]string
-	CgroupPath   string // the pod's cgroup parent, for plugins with the capability cgroupPath
-	DNS          DNS
-}
+// Errors of the network. A plugin's are within them.
+var (
+	ErrInvalid   = errors.New("invalid attachment")
+	ErrNotReady  = errors.New("network is not ready")
+	ErrPortTaken = errors.New("host port is taken")
+	ErrClosed    = errors.New("network is closed")
+)
 
-// PortMapping is a port of the host that leads to a port of the pod.
-type PortMapping struct {
-	HostPort      int32  // 0: the mapping is not set up, it only documents a port of the container
-	ContainerPort int32  // 0 is refused
-	Protocol      string // tcp, udp or sctp, in any case; "" is tcp
-	HostIP        string // "" is every address of the host
-}
+const (
+	leasesDir  = "networks"
+	intentsDir = "attachments"
 
-// DNS is what the pod's resolv.conf will say, for plugins with the capability dns.
-type DNS struct {
-	Servers  []string
-	Searches []string
-	Options  []string
-}
+	// reapDelay is how long a namespace is given to end and take its interfaces along.
+	reapDelay = time.Second
+	// idleDelay is how long the built-in bridge and empty tables outlive the last pod: they are dear to make for each.
+	idleDelay = 5 * time.Second
 
-// Result is what a pod has got.
-type Result struct {
-	IPs []netip.Addr // addresses of the pod's default interface, the preferred first
-	Raw []byte       // the CNI result as JSON
-}
+	addTimeout    = 2 * time.Minute
+	delTimeout    = 30 * time.Second
+	statusTimeout = 5 * time.Second
+)
 
 // Network attaches pods. It is safe for concurrent use.
-type Network struct{}
+type Network struct {
+	cfg     Config
+	dir     string
+	log     logrus.FieldLogger
+	builtin builtin
+	conf    *confDir
+	intents intents
 
-// New opens the network with its state below dir, which it makes when it is missing.
-func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	return &Network{}, nil
+	host    *link.Space
+	tables  *nft.Tables
+	reaper  *link.Reaper
+	bridge  *bridge.Plugin
+	plugins map[string]plugin.Plugin
+	watch   *watcher
+
+	// life is held for reading by Add and Del, and for writing by what must not meet a pod half attached: GC and tidying up.
+	life sync.RWMutex
+
+	mu       sync.Mutex
+	subnets  []netip.Prefix  // of the built-in network
+	attached map[string]bool // ids with a record; true when we attached them and they are nobody else's garbage
+	idle     *time.Timer
+	reported error // what the STATUS of the plugins said last
+	closed   bool
 }
 
-// Close stops watching the configuration. Pods stay attached.
-func (n *Network) Close() error { return nil }
+// New opens the network with its state below dir, which it makes when it is missing. The network namespace of the calling thread is
+// the host.
+func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("network configuration: %w", err)
+	}
+	host, err := link.Current()
+	if err != nil {
+		return nil, fmt.Errorf("open the host's network: %w", err)
+	}
+	n := &Network{
+		cfg: cfg, dir: dir, log: log, host: host,
+		conf:    &confDir{dir: cfg.ConfDir},
+		intents: intents(filepath.Join(dir, intentsDir)),
+		tables:  nft.New(host.FD(), tablePrefix(dir)),
+		reaper:  link.NewReaper(host, reapDelay),
+	}
+	n.conf.changed = n.logConf
+	n.bridge = bridge.New(host, n.tables, n.reaper)
+	n.plugins = map[string]plugin.Plugin{
+		"loopback": loopback.Plugin{}, "bridge": n.bridge, "host-local": hostlocal.New(), "portmap": portmap.New(host, n.tables),
+	}
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	return n, nil
+}
 
-// Add attaches a pod and returns its addresses; on an error nothing is left of the attempt.
-func (n *Network) Add(ctx context.Context, a Attachment) (*Result, error) { return &Result{}, ctx.Err() }
+// tablePrefix keeps the tables of daemons with other directories apart.
+func tablePrefix(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return "berth-" + hex.EncodeToString(sum[:4])
+}
 
-// Del releases everything that a pod holds in the network. It may be called any number of times, also for a pod that never was attached.
-func (n *Network) Del(ctx context.Context, a Attachment) error { return ctx.Err() }
+func (n *Network) open() error {
+	if err := os.MkdirAll(string(n.intents), 0o700); err != nil {
+		return fmt.Errorf("make network directory: %w", err)
+	}
+	n.builtin = builtin{cfg: n.cfg, dir: n.dir}
+	_ = n.host.Do(func() error {
+		_, err := os.Stat("/proc/sys/net/ipv6/conf/all/forwarding")
+		n.builtin.ipv6 = err == nil
+		return nil
+	})
+	ids, err := n.intents.list()
+	if err != nil {
+		return err
+	}
+	n.attached = map[string]bool{}
+	for _, id := range ids {
+		n.attached[id] = false
+	}
+	if n.cfg.Builtin {
+		if n.subnets, err = n.builtin.subnets(); err != nil {
+			return err
+		}
+	}
+	n.watch = newWatcher(n.cfg.ConfDir, n.log, n.refresh)
+	return nil
+}
 
-// Status is nil when pods can be attached, and otherwise says why not. It waits for nothing.
-func (n *Network) Status() error { return nil }
+// Close stops watching the configuration. Pods stay attached; when there are none, what berth made for them goes: its bridge and
+// its nf_tables. It may be called twice.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	closed := n.closed
+	n.closed = true
+	if n.idle != nil {
+		n.idle.Stop()
+	}
+	n.mu.Unlock()
+	if closed {
+		return nil
+	}
+	n.watch.Close()
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.reaper.Close()
+	return errors.Join(n.tidy(), n.tables.Close(), n.host.Close())
+}
 
-// SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon.
-func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error { return validSubnets(cidrs) }
+// tidy removes what is there for pods when there are none. The caller holds life for writing.
+func (n *Network) tidy() error {
+	n.mu.Lock()
+	busy := len(n.attached) > 0
+	n.mu.Unlock()
+	if busy {
+		return nil
+	}
+	err := n.tables.Prune()
+	if n.cfg.Builtin {
+		err = errors.Join(err, n.bridge.Remove(n.cfg.BuiltinBridge, n.dir))
+	}
+	return err
+}
 
-// GC releases what pods hold that are not in valid: leases, port mappings, cached results.
-func (n *Network) GC(ctx context.Context, valid []string) error { return ctx.Err() }
+// tidyLater tidies up when no pod comes for a while.
+func (n *Network) tidyLater() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || len(n.attached) > 0 {
+		return
+	}
+	if n.idle != nil {
+		n.idle.Stop()
+	}
+	n.idle = time.AfterFunc(idleDelay, func() { // ends by itself, or is stopped by Close
+		n.life.Lock()
+		defer n.life.Unlock()
+		n.mu.Lock()
+		closed := n.closed
+		n.mu.Unlock()
+		if closed {
+			return
+		}
+		if err := n.tidy(); err != nil {
+			n.log.WithError(err).Warn("idle network not tidied up")
+		}
+	})
+}
+
+// network returns the configuration in force.
+func (n *Network) network() (*network, error) {
+	now, err := n.conf.get()
+	if err == nil {
+		return now, nil
+	}
+	if !n.cfg.Builtin || !errors.Is(err, errNoFiles) {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	n.mu.Lock()
+	subnets := n.subnets
+	n.mu.Unlock()
+	list, err := n.builtin.list(subnets)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	return &network{list: list, builtin: true}, nil
+}
+
+// SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon. Pods that are attached keep
+// their addresses; while there are any of another subnet, no further ones are attached (a bridge has one gateway a family).
+func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
+	if err := validSubnets(cidrs); err != nil {
+		return fmt.Errorf("%w: pod CIDRs: %w", ErrInvalid, err)
+	}
+	if !n.cfg.Builtin {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.builtin.save(cidrs); err != nil {
+		return err
+	}
+	n.subnets = append([]netip.Prefix(nil), cidrs...)
+	return nil
+}
+
+// libcni returns libcni with our executor in a pod, which is nil for what concerns none.
+func (n *Network) libcni(pod *link.Space) *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir(n.cfg.BinDirs, n.dir, &executor{plugins: n.plugins, pod: pod})
+}
+
+// Add attaches a pod and returns its addresses; on an error nothing is left of the attempt. One that is attached already is attached
+// anew. It goes on for at most two minutes.
+func (n *Network) Add(ctx context.Context, a Attachment) (*Result, error) {
+	if err := a.validate(); err != nil {
+		return nil, err
+	}
+	n.life.RLock()
+	defer n.life.RUnlock()
+	ctx, cancel := context.WithTimeout(ctx, addTimeout)
+	defer cancel()
+	if err := n.releaseOld(ctx, a); err != nil {
+		return nil, err
+	}
+	net, err := n.network()
+	if err != nil {
+		return nil, err
+	}
+	intent, err := a.intent(net)
+	if err != nil {
+		return nil, err
+	}
+	pod, err := link.Open(a.NetNS)
+	if err != nil {
+		return nil, fmt.Errorf("%w: network namespace: %w", ErrInvalid, err)
+	}
+	defer func() { _ = pod.Close() }()
+	if err := n.begin(intent); err != nil {
+		return nil, err
+	}
+	result, err := n.add(ctx, net, intent, pod)
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
+		defer cancel()
+		err = fmt.Errorf("attach pod to %s: %w", net, n.explain(err))
+		if undone := n.release(undo, net, intent, pod); undone != nil {
+			err = errors.Join(err, fmt.Errorf("undo: %w", undone))
+		}
+		return nil, err
+	}
+	return result, nil
+}
+
+// releaseOld releases what an Add of the same pod left that nobody finished or undid.
+func (n *Network) releaseOld(ctx context.Context, a Attachment) error {
+	n.mu.Lock()
+	_, old := n.attached[a.ID]
+	n.mu.Unlock()
+	if !old {
+		return nil
+	}
+	return n.del(ctx, a.ID, a.NetNS)
+}
+
+func (n *Network) begin(i *intent) error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return ErrClosed
+	}
+	n.attached[i.ID] = true
+	n.mu.Unlock()
+	if err := n.intents.write(i); err != nil {
+		n.forget(i.ID)
+		return err
+	}
+	return nil
+}
+
+func (n *Network) add(ctx context.Context, net *network, i *intent, pod *link.Space) (*Result, error) {
+	if err := loopback.Up(pod); err != nil {
+		return nil, err
+	}
+	got, err := n.libcni(pod).AddNetworkList(ctx, net.list, i.runtimeConf())
+	if err != nil {
+		return nil, err
+	}
+	return newResult(got, n.cfg.IPPreference)
+}
+
+// explain names the pod that has a port.
+func (n *Network) explain(err error) error {
+	var taken *nft.TakenError
+	if !errors.As(err, &taken) {
+		return err
+	}
+	id := filepath.Dir(taken.Holder) // "id/interface"
+	if i, _ := n.intents.read(id); i != nil {
+		return fmt.Errorf("%w by pod %s/%s: %w", ErrPortTaken, i.PodNamespace, i.PodName, err)
+	}
+	return fmt.Errorf("%w: %w", ErrPortTaken, err)
+}
+
+func (n *Network) forget(id string) {
+	n.mu.Lock()
+	delete(n.attached, id)
+	n.mu.Unlock()
+	n.tidyLater()
+}
+
+// Del releases everything that a pod holds in the network. It may be called any number of times, also for a pod that never was
+// attached, whose namespace is gone or whose network is configured no more. It has half a minute, whatever ctx says.
+func (n *Network) Del(ctx context.Context, a Attachment) error {
+	if err := utils.ValidateContainerID(a.ID); err != nil {
+		return fmt.Errorf("%w: id %q: %w", ErrInvalid, a.ID, err)
+	}
+	n.life.RLock()
+	defer n.life.RUnlock()
+	return n.del(ctx, a.ID, a.NetNS)
+}
+
+// del is Del with life held.
+func (n *Network) del(ctx context.Context, id, netns string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
+	defer cancel()
+	i, net, err := n.known(id)
+	if err != nil || net == nil {
+		return err
+	}
+	if netns == "" {
+		netns = i.NetNS
+	}
+	var pod *link.Space
+	if netns != "" {
+		pod, err = link.Open(netns)
+		if err != nil && !errors.Is(err, link.ErrGone) {
+			return fmt.Errorf("open network namespace of pod: %w", err)
+		}
+	}
+	i.NetNS = ""
+	if pod != nil {
+		defer func() { _ = pod.Close() }()
+		i.NetNS = netns
+	}
+	if err := n.release(ctx, net, i, pod); err != nil {
+		return fmt.Errorf("detach pod from %s: %w", net, err)
+	}
+	return nil
+}
+
+// known is what there is to undo: as recorded, and without a record by the configuration in force. The network is nil when there is
+// neither.
+func (n *Network) known(id string) (*intent, *network, error) {
+	i, err := n.intents.read(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if i != nil {
+		net, err := i.network()
+		if err == nil {
+			return i, net, nil
+		}
+		n.log.WithError(err).WithField("pod", id).Warn("record of attachment is unreadable")
+	}
+	net, err := n.network()
+	if err != nil {
+		return nil, nil, nil // no record, no configuration: nothing that anybody could undo
+	}
+	i, err = Attachment{ID: id}.intent(net)
+	return i, net, err
+}
+
+// release runs DEL and forgets the pod. While DEL fails its record stays, and with it the chance to try again.
+func (n *Network) release(ctx context.Context, net *network, i *intent, pod *link.Space) error {
+	if err := n.libcni(pod).DelNetworkList(ctx, net.list, i.runtimeConf()); err != nil {
+		n.mu.Lock()
+		if _, ok := n.attached[i.ID]; ok {
+			n.attached[i.ID] = false
+		}
+		n.mu.Unlock()
+		return err
+	}
+	if err := n.intents.remove(i.ID); err != nil {
+		return err
+	}
+	n.forget(i.ID)
+	return nil
+}

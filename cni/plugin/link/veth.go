@@ -74,9 +74,15 @@ func (s *Space) AddVeth(v Veth) error {
 	return nil
 }
 
+// Port is what a bridge is to do with one of its ports.
+type Port struct {
+	Hairpin  bool // packets may go back to where they came from
+	Isolated bool // no packets from and to other isolated ports
+}
+
 // UpPort brings the host's end of a pair up as a port of a bridge. A port needs no address of its own, so the kernel is kept from
 // making an IPv6 one, which would cost duplicate address detection and multicast reports for each pod.
-func (s *Space) UpPort(name string) error {
+func (s *Space) UpPort(name string, port Port) error {
 	quiet := s.request(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	quiet.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	quiet.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
@@ -85,15 +91,31 @@ func (s *Space) UpPort(name string) error {
 	quiet.AddData(spec)
 	_, _ = quiet.Execute(unix.NETLINK_ROUTE, 0) // fails on a host without IPv6, where nothing is to be kept quiet
 
-	up := s.request(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	// NEWLINK of an interface that is there changes it, and unlike SETLINK takes what belongs to the bridge's port.
+	up := s.request(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	up.AddData(msg)
 	up.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	if port.Hairpin || port.Isolated {
+		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+		info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
+		data := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
+		data.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(flag(port.Hairpin)))
+		data.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(port.Isolated)))
+		up.AddData(info)
+	}
 	if _, err := up.Execute(unix.NETLINK_ROUTE, 0); err != nil {
 		return fmt.Errorf("bring up %s: %w", name, err)
 	}
 	return nil
+}
+
+func flag(on bool) uint8 {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 func (s *Space) request(kind, flags int) *nl.NetlinkRequest {

@@ -1,0 +1,238 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+
+	"github.com/berth-runtime/berth/cni/plugin"
+	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/nft"
+)
+
+// ErrNoAddress says that the IPAM plugin gave none.
+var ErrNoAddress = errors.New("the IPAM plugin gave no address")
+
+// Plugin is the bridge plugin.
+type Plugin struct {
+	host   *link.Space
+	tables *nft.Tables
+	reaper *link.Reaper
+
+	mu sync.Mutex // over making bridges and giving them addresses
+}
+
+var _ plugin.Plugin = (*Plugin)(nil)
+
+// New makes bridges in host, masquerades by tables, and leaves veth pairs to reaper. All three stay the caller's.
+func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
+	return &Plugin{host: host, tables: tables, reaper: reaper}
+}
+
+// Supports is nil but for macspoofchk.
+func (p *Plugin) Supports(data []byte) error {
+	conf, err := parse(&plugin.Call{Config: data})
+	if err == nil && conf.MACSpoofCheck {
+		return plugin.Keyf("macspoofchk", "is the reference plugin's")
+	}
+	return nil // Add says what is wrong with a configuration
+}
+
+// Add joins the container to the bridge.
+func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, error) {
+	conf, err := parse(c)
+	if err != nil {
+		return nil, err
+	}
+	br, err := p.ensureBridge(conf)
+	if err != nil {
+		return nil, err
+	}
+	result := &types100.Result{}
+	if conf.IPAM.Type != "" {
+		if result, err = p.allocate(ctx, conf, c); err != nil {
+			return nil, err
+		}
+	}
+	gateways := addGateways(conf, result)
+	v, err := p.addPair(conf, c, br)
+	if err != nil {
+		return nil, err
+	}
+	result.Interfaces = []*types100.Interface{
+		{Name: conf.Bridge, Mac: br.HardwareAddr.String()},
+		{Name: v.host, Mac: v.hostMAC.String()},
+		{Name: v.pod, Mac: v.podMAC.String(), Sandbox: c.NetNS},
+	}
+	if err := p.setUp(ctx, conf, c, br, gateways, result); err != nil {
+		return nil, err
+	}
+	if conf.DisableContainerInterface {
+		return result, nil
+	}
+	return result, p.waitPort(ctx, v.host)
+}
+
+// allocate runs the IPAM plugin.
+func (p *Plugin) allocate(ctx context.Context, conf *config, c *plugin.Call) (*types100.Result, error) {
+	got, err := c.IPAM(ctx, "ADD", conf.IPAM.Type)
+	if err != nil {
+		return nil, fmt.Errorf("ipam %s: %w", conf.IPAM.Type, err)
+	}
+	if got == nil || len(got.IPs) == 0 {
+		return nil, fmt.Errorf("ipam %s: %w", conf.IPAM.Type, ErrNoAddress)
+	}
+	result := &types100.Result{IPs: got.IPs, Routes: got.Routes, DNS: got.DNS}
+	if !conf.DNS.IsEmpty() {
+		result.DNS = conf.DNS
+	}
+	return result, nil
+}
+
+// setUp does what comes after the pair is there.
+func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *netlink.Bridge, gateways []netip.Prefix, result *types100.Result) error {
+	if !conf.DisableContainerInterface {
+		if err := configure(ctx, conf, c, result); err != nil {
+			return err
+		}
+	}
+	on := netlink.Link(br)
+	if conf.VLAN != 0 && len(gateways) > 0 {
+		l, err := p.ensureVLAN(conf, br)
+		if err != nil {
+			return err
+		}
+		on = l
+		result.Interfaces = append(result.Interfaces, &types100.Interface{Name: l.Attrs().Name, Mac: l.Attrs().HardwareAddr.String()})
+	}
+	for _, gw := range gateways {
+		if err := p.ensureGateway(conf, on, gw); err != nil {
+			return err
+		}
+	}
+	if err := p.forwarding(gateways); err != nil {
+		return err
+	}
+	if !conf.IPMasq || conf.IPAM.Type == "" {
+		return nil
+	}
+	addrs, err := prefixes(result)
+	if err != nil {
+		return err
+	}
+	return p.tables.Masquerade(conf.Name, c.Owner(), addrs)
+}
+
+// addGateways completes the result: all addresses are the container's; a gateway, where the IPAM plugin named none, is the first
+// address of the subnet; the default gateway is the first of each family. It returns the bridge's addresses.
+func addGateways(conf *config, result *types100.Result) []netip.Prefix {
+	var gateways []netip.Prefix
+	for _, ip := range result.IPs {
+		ip.Interface = types100.Int(2)
+		p := link.Prefix(ip.Address)
+		if !conf.IsGateway || !p.IsValid() {
+			continue
+		}
+		if ip.Gateway == nil {
+			ip.Gateway = p.Masked().Addr().Next().AsSlice()
+		}
+		if conf.IsDefaultGateway {
+			addDefault(result, p.Addr().Is4(), ip.Gateway)
+		}
+		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok {
+			gateways = append(gateways, netip.PrefixFrom(gw.Unmap(), p.Bits()))
+		}
+	}
+	return gateways
+}
+
+func addDefault(result *types100.Result, v4 bool, gw net.IP) {
+	all := net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	if v4 {
+		all = net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+	}
+	for _, r := range result.Routes {
+		if r.GW != nil && r.Dst.String() == all.String() {
+			return
+		}
+	}
+	result.Routes = append(result.Routes, &types.Route{Dst: all, GW: gw})
+}
+
+// Del gives back what the container has. Its namespace may be gone.
+func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
+	conf, err := parse(&plugin.Call{Config: c.Config})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if c.Pod != nil {
+		errs = append(errs, p.detach(c))
+	}
+	if conf.IPMasq {
+		errs = append(errs, p.tables.ReleaseMasquerade(conf.Name, c.Owner()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // an address that is still in use must not be given out again
+	}
+	if conf.IPAM.Type == "" {
+		return nil
+	}
+	if _, err := c.IPAM(ctx, "DEL", conf.IPAM.Type); err != nil {
+		return fmt.Errorf("ipam %s: %w", conf.IPAM.Type, err)
+	}
+	return nil
+}
+
+// detach silences the container's interface and leaves the pair to the reaper.
+func (p *Plugin) detach(c *plugin.Call) error {
+	l, err := c.Pod.Link(c.IfName)
+	if err != nil || l == nil {
+		return err
+	}
+	if l.Type() != "veth" || l.Attrs().ParentIndex == 0 {
+		return nil // not of an Add of ours
+	}
+	addrs, err := c.Pod.Addresses(l.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if err := c.Pod.DeleteAddress(l.Attrs().Index, a.Prefix); err != nil {
+			return fmt.Errorf("interface %s: %w", c.IfName, err)
+		}
+	}
+	p.reaper.Later(l.Attrs().ParentIndex)
+	return nil
+}
+
+// Status asks the IPAM plugin.
+func (p *Plugin) Status(ctx context.Context, c *plugin.Call) error {
+	conf, err := parse(c)
+	if err != nil || conf.IPAM.Type == "" {
+		return err
+	}
+	_, err = c.IPAM(ctx, "STATUS", conf.IPAM.Type)
+	return err
+}
+
+// GC releases the masquerading of attachments that are not valid, and has the IPAM plugin release their addresses.
+func (p *Plugin) GC(ctx context.Context, c *plugin.Call, valid []types.GCAttachment) error {
+	conf, err := parse(c)
+	if err != nil {
+		return err
+	}
+	errs := []error{p.tables.KeepMasquerade(conf.Name, plugin.Valid(valid))}
+	if conf.IPAM.Type != "" {
+		_, err := c.IPAM(ctx, "GC", conf.IPAM.Type)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,206 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/berth-runtime/berth/cni/plugin"
+	"github.com/berth-runtime/berth/cni/plugin/link"
+)
+
+// Errors of the host's side.
+var (
+	ErrNotBridge   = errors.New("is not a bridge")
+	ErrOtherOwner  = errors.New("belongs to another berth")
+	ErrOtherSubnet = errors.New("has an address of another subnet")
+	ErrFull        = errors.New("has no free port, a bridge holds 1023")
+)
+
+// ensureBridge returns the bridge, made and up.
+func (p *Plugin) ensureBridge(conf *config) (*netlink.Bridge, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	br, err := p.bridge(conf)
+	if err != nil {
+		return nil, err
+	}
+	if br == nil {
+		if err := p.makeBridge(conf); err != nil {
+			return nil, err
+		}
+		if br, err = p.bridge(conf); err != nil {
+			return nil, err
+		}
+		if br == nil {
+			return nil, fmt.Errorf("bridge %s: gone while it was set up", conf.Bridge)
+		}
+	}
+	if conf.PromiscMode && br.Promisc == 0 {
+		if err := p.host.Netlink().SetPromiscOn(br); err != nil {
+			return nil, fmt.Errorf("set bridge %s promiscuous: %w", conf.Bridge, err)
+		}
+	}
+	if br.RawFlags&syscall.IFF_UP == 0 {
+		if err := p.host.Netlink().LinkSetUp(br); err != nil {
+			return nil, fmt.Errorf("bring up bridge %s: %w", conf.Bridge, err)
+		}
+	}
+	return br, nil
+}
+
+// bridge looks the bridge up, nil when there is none.
+func (p *Plugin) bridge(conf *config) (*netlink.Bridge, error) {
+	l, err := p.host.Link(conf.Bridge)
+	if err != nil || l == nil {
+		return nil, err
+	}
+	br, ok := l.(*netlink.Bridge)
+	if !ok {
+		return nil, plugin.Keyf("bridge", "%s %w, it is of type %s", conf.Bridge, ErrNotBridge, l.Type())
+	}
+	if conf.Owner == "" || br.Alias == conf.Owner {
+		return br, nil
+	}
+	if br.Alias == "" {
+		return br, p.adopt(conf, br)
+	}
+	return nil, plugin.Keyf("bridge", "%s %w, at %s", conf.Bridge, ErrOtherOwner, br.Alias)
+}
+
+// adopt takes a bridge that nobody has named or given an address: we were killed right after making it.
+func (p *Plugin) adopt(conf *config, br *netlink.Bridge) error {
+	have, err := p.host.Addresses(br.Index)
+	if err != nil {
+		return err
+	}
+	for _, a := range have {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() {
+			return plugin.Keyf("bridge", "%s %w: it has the address %s, and is not one of ours", conf.Bridge, ErrOtherOwner, a.Prefix)
+		}
+	}
+	if err := p.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
+		return fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err)
+	}
+	return nil
+}
+
+func (p *Plugin) makeBridge(conf *config) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = conf.Bridge, conf.MTU, link.RandomMAC()
+	br := &netlink.Bridge{LinkAttrs: attrs}
+	if conf.VLAN != 0 || len(conf.trunks) > 0 {
+		filtering := true
+		br.VlanFiltering = &filtering
+	}
+	if err := p.host.Netlink().LinkAdd(br); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("add bridge %s: %w", conf.Bridge, err)
+	}
+	if conf.Owner != "" {
+		if err := p.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
+			return errors.Join(fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err), p.host.DeleteAt(br.Index))
+		}
+	}
+	// The routes of the bridge are ours. Fails on a host without IPv6, where no router is heard.
+	_ = p.host.SetSysctls(link.Sysctl{Name: "net/ipv6/conf/" + conf.Bridge + "/accept_ra", Value: "0"})
+	return nil
+}
+
+// ensureGateway gives the bridge, or its interface in a VLAN, the address that is the containers' gateway.
+func (p *Plugin) ensureGateway(conf *config, on netlink.Link, gw netip.Prefix) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	index, name := on.Attrs().Index, on.Attrs().Name
+	have, err := p.host.Addresses(index)
+	if err != nil {
+		return err
+	}
+	for _, a := range have {
+		if a.Prefix == gw {
+			return nil
+		}
+	}
+	for _, a := range have {
+		if a.Prefix.Addr().Is4() != gw.Addr().Is4() {
+			continue
+		}
+		// IPv6 interfaces have several addresses, a link-local one at least.
+		if gw.Addr().Is6() && !a.Prefix.Masked().Overlaps(gw.Masked()) {
+			continue
+		}
+		if !conf.ForceAddress {
+			return plugin.Keyf("bridge", "%s %w: %s, wanted %s", name, ErrOtherSubnet, a.Prefix, gw)
+		}
+		if err := p.host.DeleteAddress(index, a.Prefix); err != nil {
+			return err
+		}
+	}
+	if err := p.host.AddAddress(index, gw, conf.EnableDAD); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("bridge %s: %w", name, err)
+	}
+	// Without a MAC address set on purpose a bridge takes its lowest port's. One that we made has one.
+	if err := p.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
+		return fmt.Errorf("pin MAC address of %s: %w", name, err)
+	}
+	return nil
+}
+
+// forwarding lets the host route for the families of its containers.
+func (p *Plugin) forwarding(gateways []netip.Prefix) error {
+	var v4, v6 bool
+	for _, gw := range gateways {
+		v4, v6 = v4 || gw.Addr().Is4(), v6 || gw.Addr().Is6()
+	}
+	if v4 {
+		if err := p.host.SetSysctls(link.Sysctl{Name: "net/ipv4/ip_forward", Value: "1"}); err != nil {
+			return err
+		}
+	}
+	if v6 {
+		return p.host.Do(forward6)
+	}
+	return nil
+}
+
+// forward6 makes the host an IPv6 router. A router hears no routers (accept_ra 1 ends with forwarding, ip-sysctl.rst), so the
+// interfaces that did are told to go on (2): a node must not lose its default route to its first pod.
+func forward6() error {
+	const conf = "/proc/sys/net/ipv6/conf/"
+	if now, err := os.ReadFile(conf + "all/forwarding"); err == nil && strings.TrimSpace(string(now)) == "1" {
+		return nil
+	}
+	entries, err := os.ReadDir(conf)
+	if err != nil {
+		return fmt.Errorf("forward IPv6: %w", err)
+	}
+	for _, e := range entries {
+		path := conf + e.Name() + "/accept_ra"
+		now, err := os.ReadFile(path)
+		if err != nil || e.Name() == "all" || strings.TrimSpace(string(now)) != "1" {
+			continue // an interface that went meanwhile
+		}
+		if err := os.WriteFile(path, []byte("2"), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep hearing routers on %s: %w", e.Name(), err)
+		}
+	}
+	if err := os.WriteFile(conf+"all/forwarding", []byte("1"), 0o644); err != nil {
+		return fmt.Errorf("forward IPv6: %w", err)
+	}
+	return nil
+}
+
+// Remove removes a bridge that carries this owner's name. It waits for the kernel, and is no error when there is no such bridge.
+func (p *Plugin) Remove(name, owner string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, err := p.host.Link(name)
+	if err != nil || l == nil || l.Type() != "bridge" || l.Attrs().Alias != owner || owner == "" {
+		return err
+	}
+	return p.host.DeleteAt(l.Attrs().Index)
+}

@@ -1,0 +1,84 @@
+package bridge
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/berth-runtime/berth/cni/plugin/link"
+)
+
+// setVLANs makes a port a member of VLANs: vlan untagged (0 for none), trunks with their tags. Without a vlan a trunk's untagged
+// traffic is in VLAN 1.
+func (p *Plugin) setVLANs(conf *config, port netlink.Link, vlan int, trunks []int) error {
+	if vlan == 0 && len(trunks) == 0 {
+		return nil
+	}
+	h := p.host.Netlink()
+	if !conf.PreserveDefaultVLAN {
+		all, err := h.BridgeVlanList()
+		if err != nil {
+			return fmt.Errorf("list VLANs of %s: %w", port.Attrs().Name, err)
+		}
+		for _, have := range all[int32(port.Attrs().Index)] {
+			if err := h.BridgeVlanDel(port, have.Vid, false, false, false, true); err != nil {
+				return fmt.Errorf("take %s out of VLAN %d: %w", port.Attrs().Name, have.Vid, err)
+			}
+		}
+	}
+	untagged := vlan
+	if untagged == 0 {
+		untagged = 1
+	}
+	if err := h.BridgeVlanAdd(port, uint16(untagged), true, true, false, true); err != nil {
+		return fmt.Errorf("put %s into VLAN %d: %w", port.Attrs().Name, untagged, err)
+	}
+	for _, id := range trunks {
+		if id == untagged {
+			continue
+		}
+		if err := h.BridgeVlanAdd(port, uint16(id), false, false, false, true); err != nil {
+			return fmt.Errorf("put %s into VLAN %d: %w", port.Attrs().Name, id, err)
+		}
+	}
+	return nil
+}
+
+func vlanName(conf *config) string { return conf.Bridge + "." + strconv.Itoa(conf.VLAN) }
+
+// ensureVLAN returns the host's interface in the VLAN, which has the gateway's addresses: one end of a veth pair whose other end is a
+// port of the bridge.
+func (p *Plugin) ensureVLAN(conf *config, br *netlink.Bridge) (netlink.Link, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name := vlanName(conf)
+	l, err := p.host.Link(name)
+	if err != nil || l != nil {
+		return l, err
+	}
+	port := link.RandomName()
+	err = p.host.AddVeth(link.Veth{
+		Name: port, MAC: link.RandomMAC(), Master: br.Index, Pod: p.host, PodName: name, PodMAC: link.RandomMAC(), MTU: conf.MTU,
+	})
+	if err != nil {
+		return nil, err
+	}
+	end, err := p.host.Link(port)
+	if err != nil {
+		return nil, err
+	}
+	if l, err = p.host.Link(name); err != nil {
+		return nil, err
+	}
+	if end == nil || l == nil {
+		return nil, fmt.Errorf("interface %s: gone while it was set up", name)
+	}
+	if err := p.setVLANs(conf, end, conf.VLAN, nil); err != nil {
+		return nil, err
+	}
+	if err := p.host.UpPort(port, link.Port{}); err != nil {
+		return nil, err
+	}
+	return l, p.host.Netlink().LinkSetUp(l)
+}

@@ -1,0 +1,103 @@
+// Package linktest gives tests network namespaces of their own: one that is the host for the test, and pods. Nothing is mounted, and
+// all ends with the test.
+package linktest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/cni/plugin/link"
+)
+
+// Host moves the test into a network namespace of its own, with lo up. The test's goroutine keeps its thread from then on; goroutines
+// that it starts are not in the namespace. It skips the test when it is not root.
+func Host(t testing.TB) *link.Space {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("unshare network namespace: %v", err)
+	}
+	host, err := link.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = host.Close() })
+	up(t, host)
+	return host
+}
+
+// Pod makes a namespace, and returns a path to it that is good until the test ends or remove is called.
+func Pod(t testing.TB) (path string, remove func()) {
+	t.Helper()
+	file, err := fresh()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := false
+	remove = func() {
+		if !gone {
+			gone = true
+			_ = file.Close()
+		}
+	}
+	t.Cleanup(remove)
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), remove
+}
+
+// fresh makes a namespace on a thread that ends with it.
+func fresh() (*os.File, error) {
+	type answer struct {
+		file *os.File
+		err  error
+	}
+	done := make(chan answer)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- answer{nil, fmt.Errorf("unshare network namespace: %w", err)}
+			return
+		}
+		file, err := os.Open("/proc/thread-self/ns/net")
+		done <- answer{file, err}
+	}()
+	a := <-done
+	return a.file, a.err
+}
+
+// Open opens the namespace at path until the test ends.
+func Open(t testing.TB, path string) *link.Space {
+	t.Helper()
+	s, err := link.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// In runs fn inside a namespace.
+func In(t testing.TB, s *link.Space, fn func() error) {
+	t.Helper()
+	if err := s.Do(fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func up(t testing.TB, s *link.Space) {
+	t.Helper()
+	lo, err := s.Link("lo")
+	if err != nil || lo == nil {
+		t.Fatal(errors.Join(err, errors.New("no lo")))
+	}
+	if err := s.Netlink().LinkSetUp(lo); err != nil {
+		t.Fatal(err)
+	}
+}
