@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"crypto/sha256"
+	_ "crypto/sha512" // blobs may be named by it (OCI image specification, descriptor.md)
 	"errors"
 	"fmt"
 	"hash"
