@@ -3,16 +3,13 @@ package cri
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/berth-runtime/berth/sandbox/spec"
 	"github.com/sirupsen/logrus"
@@ -68,84 +65,6 @@ func wantCode(t *testing.T, what string, err error, code codes.Code) {
 	if got := status.Code(err); got != code {
 		t.Errorf("%s: %v, want %s", what, err, code)
 	}
-}
-
-// kubelet doesn't start when one of the four is empty.
-func TestVersion(t *testing.T) {
-	got, err := open(t, &fakeRooms{}).Version(t.Context(), &v1.VersionRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.RuntimeName != "berth" || got.RuntimeVersion != "1.2.3" || got.RuntimeApiVersion != "v1" || got.Version != "0.1.0" {
-		t.Errorf("%v", got)
-	}
-}
-
-func TestStatus(t *testing.T) {
-	d := open(t, &fakeRooms{})
-	got, err := d.Status(t.Context(), &v1.StatusRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got.Info) != 0 {
-		t.Errorf("info %v, and none was asked for", got.Info)
-	}
-	for _, c := range got.Status.Conditions {
-		if !c.Status {
-			t.Errorf("condition %s is false: %s", c.Type, c.Message)
-		}
-	}
-	var names []string
-	for _, h := range got.RuntimeHandlers {
-		names = append(names, h.Name)
-		if !h.Features.RecursiveReadOnlyMounts || !h.Features.UserNamespaces {
-			t.Errorf("handler %q lacks features: %v", h.Name, h.Features)
-		}
-	}
-	if !reflect.DeepEqual(names, []string{"", "berth"}) {
-		t.Errorf("handlers %q, want the default without and with its name", names)
-	}
-
-	d.rooms.network = errors.New("no configuration in /etc/cni/net.d")
-	if got, err = d.Status(t.Context(), &v1.StatusRequest{Verbose: true}); err != nil {
-		t.Fatal(err)
-	}
-	network := got.Status.Conditions[1]
-	if network.Type != "NetworkReady" || network.Status || network.Reason == "" || network.Message != d.rooms.network.Error() {
-		t.Errorf("network condition %v", network)
-	}
-	if got.Info["config"] != `{"root":"/r"}` {
-		t.Errorf("info %v, want JSON", got.Info)
-	}
-}
-
-func TestRuntimeConfig(t *testing.T) {
-	for driver, want := range map[string]v1.CgroupDriver{"systemd": v1.CgroupDriver_SYSTEMD, "cgroupfs": v1.CgroupDriver_CGROUPFS} {
-		got, err := open(t, &fakeRooms{driver: driver}).RuntimeConfig(t.Context(), &v1.RuntimeConfigRequest{})
-		if err != nil || got.Linux.CgroupDriver != want {
-			t.Errorf("%s: %v, %v", driver, got, err)
-		}
-	}
-}
-
-func TestUpdateRuntimeConfig(t *testing.T) {
-	d := open(t, &fakeRooms{})
-	send := func(cidr string) error {
-		_, err := d.UpdateRuntimeConfig(t.Context(), &v1.UpdateRuntimeConfigRequest{
-			RuntimeConfig: &v1.RuntimeConfig{NetworkConfig: &v1.NetworkConfig{PodCidr: cidr}}})
-		return err
-	}
-	if err := send(""); err != nil || len(d.rooms.calls) != 0 {
-		t.Errorf("no CIDR: %v, calls %v", err, d.rooms.calls)
-	}
-	if err := send("10.1.0.0/24,fd00::/64"); err != nil {
-		t.Error(err)
-	}
-	want := []any{[]any{"SetPodCIDRs", []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}}}
-	if !reflect.DeepEqual(d.rooms.calls, want) {
-		t.Errorf("calls %v, want %v", d.rooms.calls, want)
-	}
-	wantCode(t, "bad CIDR", send("10.1.0.0"), codes.InvalidArgument)
 }
 
 func TestPodCalls(t *testing.T) {
@@ -279,56 +198,6 @@ func TestLargeMessages(t *testing.T) {
 	}
 }
 
-func TestImages(t *testing.T) {
-	image := &imagestore.Image{ID: "sha256:abc", Tags: []string{"web:1"}, Size: 10}
-	image.Config.Config.User = "www"
-	d := open(t, &fakeRooms{images: []*imagestore.Image{image}})
-	pulled, err := d.images.PullImage(t.Context(), &v1.PullImageRequest{
-		Image: &v1.ImageSpec{Image: "web:1"}, Auth: &v1.AuthConfig{Username: "u", Password: "p", ServerAddress: "r"}})
-	if err != nil || pulled.ImageRef != image.ID {
-		t.Errorf("pull: %v, %v, want the image's id", pulled, err)
-	}
-	if want := []any{"Pull", "web:1", &imagestore.Auth{Username: "u", Password: "p", ServerAddress: "r"}}; !reflect.DeepEqual(d.rooms.calls[0], want) {
-		t.Errorf("pull asked %v, want %v", d.rooms.calls[0], want)
-	}
-	found, err := d.images.ImageStatus(t.Context(), &v1.ImageStatusRequest{Image: &v1.ImageSpec{Image: image.ID}})
-	if err != nil || found.Image.GetId() != image.ID || found.Image.Username != "www" || found.Image.Uid != nil {
-		t.Errorf("status: %v, %v", found, err)
-	}
-	absent, err := d.images.ImageStatus(t.Context(), &v1.ImageStatusRequest{Image: &v1.ImageSpec{Image: "other"}, Verbose: true})
-	if err != nil || absent.Image != nil {
-		t.Errorf("status of an absent image: %v, %v, want neither image nor error", absent, err)
-	}
-	list, err := d.images.ListImages(t.Context(), &v1.ListImagesRequest{Filter: &v1.ImageFilter{Image: &v1.ImageSpec{Image: "other"}}})
-	if err != nil || len(list.Images) != 0 {
-		t.Errorf("list of an absent image: %v, %v", list, err)
-	}
-	if list, err = d.images.ListImages(t.Context(), &v1.ListImagesRequest{}); err != nil || len(list.Images) != 1 {
-		t.Errorf("list: %v, %v", list, err)
-	}
-	if _, err = d.images.RemoveImage(t.Context(), &v1.RemoveImageRequest{Image: &v1.ImageSpec{Image: "x"}}); err != nil {
-		t.Error(err)
-	}
-	fs, err := d.images.ImageFsInfo(t.Context(), &v1.ImageFsInfoRequest{})
-	if err != nil || fs.ImageFilesystems[0].FsId.Mountpoint != "/var/lib/berth" || fs.ImageFilesystems[0].UsedBytes.Value != 4096 {
-		t.Errorf("file system: %v, %v", fs, err)
-	}
-}
-
-// kubelet sends an empty AuthConfig for "no credentials".
-func TestDecodeAuth(t *testing.T) {
-	for _, in := range []*v1.AuthConfig{nil, {}, {ServerAddress: "registry"}} {
-		if got := decodeAuth(in); got != nil {
-			t.Errorf("%v: %+v, want anonymous", in, got)
-		}
-	}
-	for _, in := range []*v1.AuthConfig{{Username: "u"}, {Password: "p"}, {Auth: "a"}, {IdentityToken: "i"}, {RegistryToken: "r"}} {
-		if decodeAuth(in) == nil {
-			t.Errorf("%v: anonymous", in)
-		}
-	}
-}
-
 func TestRequestsWithoutWhatMustBeThere(t *testing.T) {
 	d := open(t, &fakeRooms{})
 	ctx := t.Context()
@@ -449,47 +318,6 @@ func TestRequestsAreNotLogged(t *testing.T) {
 		t.Errorf("log line %q, %v", text, err)
 	}
 }
-
-func TestImport(t *testing.T) {
-	d := open(t, &fakeRooms{images: []*imagestore.Image{{ID: "sha256:abc", Tags: []string{"naïve:1"}}}})
-	for _, size := range []int{0, 1, importPiece - 1, importPiece, 3*importPiece + 5} {
-		archive := bytes.Repeat([]byte("berth"), size/5+1)[:size]
-		got, err := ImportImage(t.Context(), d.conn, bytes.NewReader(archive), "naïve:1")
-		if err != nil {
-			t.Fatalf("%d bytes: %v", size, err)
-		}
-		if len(got) != 1 || got[0].Id != "sha256:abc" || !bytes.Equal(d.rooms.imported, archive) {
-			t.Errorf("%d bytes: %d arrived, answer %v", size, len(d.rooms.imported), got)
-		}
-	}
-	if last := d.rooms.calls[len(d.rooms.calls)-1]; !reflect.DeepEqual(last, []any{"Import", "naïve:1"}) {
-		t.Errorf("asked %v", last)
-	}
-}
-
-// An archive that can't be read ends the import on both sides, and the store sees
-// no end of it that looks regular.
-func TestImportOfABrokenFile(t *testing.T) {
-	d := open(t, &fakeRooms{})
-	broken := errors.New("disk on fire")
-	_, err := ImportImage(t.Context(), d.conn, io.MultiReader(strings.NewReader("start"), errReader{broken}), "")
-	if !errors.Is(err, broken) {
-		t.Errorf("%v, want the reader's error", err)
-	}
-	d.server.Stop(t.Context()) // waits for the server's side
-	if d.rooms.imported != nil && len(d.log.AllEntries()) == 0 {
-		t.Error("the store took half an archive for a whole one")
-	}
-	for _, e := range d.log.AllEntries() {
-		if e.Data["error"] == nil {
-			t.Error("the server's side ended well")
-		}
-	}
-}
-
-type errReader struct{ err error }
-
-func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
 // Stop lets a request finish, and breaks it off when its time is up.
 func TestStop(t *testing.T) {
