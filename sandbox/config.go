@@ -6,6 +6,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
 // Config is the [sandbox] table of the configuration file, and where the daemon
@@ -71,14 +74,15 @@ func (c Config) netNS(podID string) string {
 }
 
 // cgroup is the cgroup of a container (or of a pod's pause process), from the
-// hierarchy's root. The name's end is how cAdvisor knows containers.
-func (c Config) cgroup(podParent, id string) string {
-	if podParent == "" {
-		podParent = c.CgroupParent
+// hierarchy's root.
+func (c Config) cgroup(pod *spec.Pod, id string) (string, error) {
+	parent := pod.CgroupParent
+	if parent == "" {
+		parent = c.CgroupParent
 	}
-	name := id
-	if c.CgroupDriver == "systemd" {
-		name = "berth-" + id + ".scope"
+	p, err := cgroup.ContainerPath(cgroup.Driver(c.CgroupDriver), parent, id)
+	if err != nil {
+		return "", fmt.Errorf("name cgroup: %w", err)
 	}
-	return path.Join("/", podParent, name)
+	return p, nil
 }

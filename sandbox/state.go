@@ -163,7 +163,7 @@ var containerEventNames = map[containerEvent]string{
 // String is the event as a verb: "start".
 func (e containerEvent) String() string { return name(containerEventNames, e) }
 
-func name[K comparable](names map[K]string, key K) string {
+func name[K ~uint8](names map[K]string, key K) string {
 	if n, ok := names[key]; ok {
 		return n
 	}

@@ -1,0 +1,118 @@
+package sandbox
+
+import (
+	"os"
+	"sync/atomic"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// container is a container that the manager knows. The lock of its pod guards it.
+type container struct {
+	id     string
+	pod    *pod
+	config *spec.Container
+	info   atomic.Pointer[ContainerInfo] // what clients see; nil: nothing
+
+	// The pod's lock guards these.
+	record   containerRecord
+	process  *process      // its first one; nil before the start, and in containers that ended before this daemon
+	early    *keeper.Exit  // the end of a process whose start isn't booked yet
+	stopping *stopping     // nil: nobody stops it
+	starting *start        // nil: nobody starts it
+	ended    chan struct{} // closed once it is exited
+
+	spec *specs.Spec // nil: to be built from the record
+
+	// Who has the pod's turn also has this.
+	root *os.File // detached mount of its root, used up by the start; nil: to be mounted
+}
+
+// newContainer makes the memory of a container.
+func newContainer(p *pod, rec containerRecord) *container {
+	c := &container{id: rec.ID, pod: p, config: rec.Config, record: rec, ended: make(chan struct{})}
+	if rec.State == ContainerExited || rec.State == containerRemoving {
+		close(c.ended)
+	}
+	c.publish()
+	return c
+}
+
+func (c *container) visible() bool { return c.info.Load() != nil }
+
+// publish shows the record to readers. The caller has the lock, or the only
+// reference.
+func (c *container) publish() {
+	if c.record.State == containerCreating || c.record.State == containerGone {
+		c.info.Store(nil)
+		return
+	}
+	c.info.Store(c.record.info())
+}
+
+// now is the container's record as it is now.
+func (c *container) now() containerRecord {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	return c.record
+}
+
+// running returns the container's process, to be released by the caller; nil
+// when there is none.
+func (c *container) running() *process {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	if c.record.State != ContainerRunning || c.process == nil || !c.process.retain() {
+		return nil
+	}
+	return c.process
+}
+
+// ownPIDs says whether the container has a PID namespace of its own, so that the
+// kernel ends all its processes with the first (pid_namespaces(7)).
+func (c *container) ownPIDs() bool {
+	return c.config.Security.Namespaces.PID == spec.NamespaceContainer
+}
+
+// moveContainer moves a container by the table, with what change does to its
+// record, and writes and shows the result. Commit and start also need a pod that
+// is ready. Of the events only a commit fails when the record can't be written.
+func (m *Manager) moveContainer(c *container, e containerEvent, change func(*containerRecord)) error {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	return m.moveLocked(c, e, change)
+}
+
+// moveLocked is moveContainer for a caller that has the pod's lock.
+func (m *Manager) moveLocked(c *container, e containerEvent, change func(*containerRecord)) error {
+	to, ok := c.record.State.next(e)
+	if !ok {
+		return stateError(e, "container", c.id, c.record.State)
+	}
+	if s := c.pod.record.State; s != PodReady && (e == containerCommit || e == containerStart) {
+		return stateError(e.String()+" container "+c.id+" in", "pod", c.pod.id, s)
+	}
+	next := c.record
+	next.State = to
+	if change != nil {
+		change(&next)
+	}
+	// A start leaves no record: should the daemon die, the keeper knows whether there is a process.
+	if to != c.record.State && to != containerGone && e != containerStart {
+		if err := m.records.putContainer(&next); err != nil && e == containerCommit {
+			return err
+		} else if err != nil {
+			m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("container record not written")
+		}
+	}
+	if to == ContainerExited && c.record.State != ContainerExited {
+		close(c.ended)
+	}
+	c.record = next
+	c.publish()
+	return nil
+}

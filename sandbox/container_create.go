@@ -1,0 +1,231 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// createTime and startTime bound the two halves of bringing a container up.
+const (
+	createTime = 90 * time.Second
+	startTime  = 90 * time.Second
+)
+
+// CreateContainer makes a container in a pod that is ready (ErrState otherwise)
+// and returns its id. It needs a valid configuration (spec.ErrInvalid) and an image that is
+// there (imagestore.ErrNotFound), and leaves nothing behind when it fails.
+//
+// It may be called again: a call with the same pod, name and attempt joins the
+// work under way, or gets the id of the container that came of it.
+func (m *Manager) CreateContainer(ctx context.Context, podID string, config *spec.Container) (string, error) {
+	p, err := m.index.pod(podID)
+	if err != nil {
+		return "", err
+	}
+	if err := config.Validate(p.config); err != nil {
+		return "", err
+	}
+	key := fmt.Sprintf("create container %s %#v", p.id, config.Metadata)
+	id, err := m.tasks.do(ctx, key, createTime, func(ctx context.Context) (string, error) {
+		ctx, stop := with(ctx, p.life)
+		defer stop()
+		leave, err := p.take(ctx)
+		if err != nil {
+			return "", err
+		}
+		defer leave()
+		if c := p.named(config.Metadata); c != nil {
+			return c.id, nil
+		}
+		return m.createContainer(ctx, p, config)
+	})
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", config.Metadata.Name, err)
+	}
+	return id, nil
+}
+
+// containerCreate is the creation of one container.
+type containerCreate struct {
+	m  *Manager
+	c  *container
+	tx transaction
+}
+
+func (m *Manager) createContainer(ctx context.Context, p *pod, config *spec.Container) (string, error) {
+	start := time.Now()
+	if s := p.state(); s != PodReady {
+		return "", stateError("create container in", "pod", p.id, s)
+	}
+	rec, err := m.newContainerRecord(p, config, start)
+	if err != nil {
+		return "", err
+	}
+	r := &containerCreate{m: m, c: newContainer(p, *rec)}
+	m.addContainer(r.c)
+	err = r.tx.sequence(ctx, r.intend(), r.prepareRoot(), r.build(), r.commit())
+	if err != nil {
+		return "", errors.Join(err, r.down(ctx))
+	}
+	m.log.WithFields(logrus.Fields{"pod": p.id, "container": rec.ID, "image": rec.Image.Name, "took": time.Since(start)}).Info("container created")
+	return rec.ID, nil
+}
+
+// newContainerRecord is the record that says what is about to be made.
+func (m *Manager) newContainerRecord(p *pod, config *spec.Container, now time.Time) (*containerRecord, error) {
+	image, err := m.parts.Images.Image(config.Image.Image)
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", config.Image.Image, err)
+	}
+	if err := m.checkHost(p, config); err != nil {
+		return nil, err
+	}
+	id := newID()
+	group, err := m.cfg.cgroup(p.config, id)
+	if err != nil {
+		return nil, err
+	}
+	rec := &containerRecord{
+		Version: recordVersion, ID: id, PodID: p.id, Boot: m.boot, State: containerCreating, Config: config,
+		Image:      newImageRecord(image, config.Image),
+		StopSignal: spec.StopSignal(config.StopSignal, image.Config.Config.StopSignal),
+		Cgroup:     group, CreatedAt: now,
+	}
+	if p.config.LogDirectory != "" && config.LogPath != "" {
+		rec.LogPath = filepath.Join(p.config.LogDirectory, config.LogPath)
+	}
+	return rec, nil
+}
+
+// newImageRecord chooses the names by which clients see the image: the one they
+// asked for, if the image has it.
+func newImageRecord(image *imagestore.Image, asked spec.ImageRef) imageRecord {
+	rec := imageRecord{ID: image.ID, Config: image.Config.Config}
+	for _, want := range []string{asked.UserSpecifiedImage, asked.Image} {
+		if rec.Name == "" && slices.Contains(image.Tags, want) {
+			rec.Name = want
+		}
+	}
+	if rec.Name == "" && len(image.Tags) > 0 {
+		rec.Name = image.Tags[0]
+	}
+	repository, _, _ := strings.Cut(rec.Name, ":")
+	for _, d := range image.Digests {
+		if rec.Digest == "" || strings.HasPrefix(d, repository+"@") {
+			rec.Digest = d
+		}
+	}
+	return rec
+}
+
+// checkHost looks for what the configuration takes from the host and from the
+// pod, so that a mistake is told now and not at the start.
+func (m *Manager) checkHost(p *pod, config *spec.Container) error {
+	for i, v := range config.Mounts {
+		if v.Image != nil {
+			if _, err := m.parts.Images.Image(v.Image.Image); err != nil {
+				return fmt.Errorf("image volume %q: %w", v.Image.Image, err)
+			}
+			continue
+		}
+		if _, err := os.Stat(v.HostPath); err != nil {
+			field := fmt.Sprintf("mounts[%d].host_path", i)
+			return &spec.FieldError{Field: field, Value: v.HostPath, Rule: "must exist: " + err.Error()}
+		}
+	}
+	if n := config.Security.Namespaces; n.PID == spec.NamespaceTarget {
+		if t := m.index.exactly(n.TargetID); t == nil || t.pod != p || !t.visible() {
+			return &spec.FieldError{Field: "linux.security_context.namespace_options.target_id", Value: n.TargetID, Rule: "must be a container of the pod"}
+		}
+	}
+	return nil
+}
+
+func (m *Manager) addContainer(c *container) {
+	c.pod.mu.Lock()
+	c.pod.containers[c.id] = c
+	c.pod.mu.Unlock()
+	m.index.addContainer(c)
+}
+
+func (m *Manager) dropContainer(c *container) {
+	m.index.removeContainer(c)
+	c.pod.mu.Lock()
+	delete(c.pod.containers, c.id)
+	c.pod.mu.Unlock()
+}
+
+// down undoes what was done. What can't be undone stays on disk for the next
+// start of the daemon; kubelet knows nothing of the container.
+func (r *containerCreate) down(ctx context.Context) error {
+	err := r.tx.rollback(ctx)
+	if err == nil {
+		err = r.m.records.removeContainer(r.c.pod.id, r.c.id)
+	}
+	r.m.dropContainer(r.c)
+	return errors.Join(err, r.m.moveContainer(r.c, containerAbort, nil))
+}
+
+func (r *containerCreate) intend() step {
+	return step{name: "record the container", do: func(context.Context) error {
+		return r.m.records.putContainer(&r.c.record)
+	}}
+}
+
+// prepareRoot makes the writable layer, mounts the root once to read who the
+// container runs as, and keeps the mount for the start.
+func (r *containerCreate) prepareRoot() step {
+	return step{
+		name: "prepare the root file system",
+		do: func(ctx context.Context) (err error) {
+			image := r.c.record.Image
+			if err := r.m.parts.Images.PrepareSnapshot(ctx, r.c.id, image.ID); err != nil {
+				return err
+			}
+			if r.c.root, err = r.m.parts.Images.MountSnapshot(r.c.id); err != nil {
+				return err
+			}
+			user, err := resolveUser(r.c.root, r.c.config, image.Config.User)
+			r.c.record.User = user
+			return err
+		},
+		undo: func(context.Context) error {
+			return errors.Join(r.c.closeRoot(), r.m.parts.Images.RemoveSnapshot(r.c.id))
+		},
+	}
+}
+
+// closeRoot lets go of the mount that was kept for the start.
+func (c *container) closeRoot() error {
+	if c.root == nil {
+		return nil
+	}
+	err := c.root.Close()
+	c.root = nil
+	return err
+}
+
+// build makes the Spec, which shows whether the configuration makes sense.
+func (r *containerCreate) build() step {
+	return step{name: "build the spec", do: func(context.Context) (err error) {
+		r.c.spec, err = r.m.buildSpec(r.c.pod, &r.c.record)
+		return err
+	}}
+}
+
+func (r *containerCreate) commit() step {
+	return step{name: "record the container", do: func(context.Context) error {
+		return r.m.moveContainer(r.c, containerCommit, nil)
+	}}
+}

@@ -1,0 +1,150 @@
+package sandbox
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/sandbox/keeper"
+)
+
+// unknownExitCode is the exit code of a process whose own nobody knows.
+const unknownExitCode = 255
+
+// cleanTime bounds the cleaning up after a process.
+const cleanTime = time.Minute
+
+// dispatch takes the ends of processes from the keeper until that is closed, or
+// the manager.
+func (m *Manager) dispatch(ctx context.Context) {
+	exits := m.parts.Keeper.Exits()
+	for {
+		select {
+		case exit, ok := <-exits:
+			if !ok {
+				return
+			}
+			m.exit(exit)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// exit finds whose end it is. What takes time happens elsewhere: the next one is
+// waiting.
+func (m *Manager) exit(exit keeper.Exit) {
+	if c := m.index.exactly(exit.Key); c != nil {
+		m.tasks.goes(func(context.Context) { m.exited(c, exit) })
+		return
+	}
+	if id, ok := strings.CutPrefix(exit.Key, pauseKey("")); ok {
+		m.tasks.goes(func(ctx context.Context) { m.pauseEnded(ctx, id) })
+		return
+	}
+	if strings.HasPrefix(exit.Key, execKey("")) || strings.HasPrefix(exit.Key, "namespaces-") {
+		return // oneshots: whoever launched them waits by key
+	}
+	m.tasks.goes(func(ctx context.Context) { m.forget(ctx, exit.Key) })
+}
+
+// exited books the end of a container's process and frees what it had. It may be
+// called twice.
+func (m *Manager) exited(c *container, exit keeper.Exit) {
+	if m.book(c, exit) {
+		m.cleanUp(c)
+	}
+}
+
+// book moves a container to its end. It is false for one whose start isn't booked
+// yet: who starts it will book its end too.
+func (m *Manager) book(c *container, exit keeper.Exit) bool {
+	// The counter goes with the cgroup.
+	oom, err := m.host.oomKilled(c.now().Cgroup)
+	if err != nil {
+		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("out-of-memory counter not read")
+	}
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	switch c.record.State {
+	case containerStarting:
+		c.early = &exit
+		return false
+	case ContainerRunning:
+		if err := m.moveLocked(c, containerExit, func(rec *containerRecord) { bookExit(rec, exit, oom) }); err != nil {
+			m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("exit not booked")
+		}
+		m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id, "code": c.record.ExitCode}).Info("container exited")
+	}
+	if c.process != nil {
+		c.process.release()
+		c.process = nil
+	}
+	return true
+}
+
+// bookExit writes how a container ended.
+func bookExit(rec *containerRecord, exit keeper.Exit, oom bool) {
+	rec.FinishedAt = exit.At
+	switch {
+	case !exit.Known:
+		rec.ExitCode, rec.Reason = unknownExitCode, ReasonUnknown
+		rec.Message = "it ended while no keeper was its parent"
+	case exit.Status.Signaled():
+		rec.ExitCode, rec.Reason = 128+int32(exit.Status.Signal()), ReasonError
+	default:
+		rec.ExitCode, rec.Reason = int32(exit.Status.ExitStatus()), ReasonError
+		if rec.ExitCode == 0 {
+			rec.Reason = ReasonCompleted
+		}
+	}
+	// The kernel may have killed another process than the first, and that may have coped.
+	if oom && rec.ExitCode != 0 {
+		rec.Reason = ReasonOOMKilled
+	}
+}
+
+// cleanUp frees what an exited container needs no more. What fails is freed by
+// its removal.
+func (m *Manager) cleanUp(c *container) {
+	ctx, cancel := context.WithTimeout(m.tasks.base, cleanTime)
+	defer cancel()
+	if err := m.freeCgroup(ctx, c); err != nil {
+		m.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
+	}
+	m.forget(ctx, c.id)
+}
+
+// freeCgroup kills what is left of a container and removes its cgroup.
+func (m *Manager) freeCgroup(ctx context.Context, c *container) error {
+	path := c.now().Cgroup
+	if !c.ownPIDs() {
+		// The first process's end was not that of the others.
+		if err := m.host.killCgroup(ctx, path); err != nil {
+			return err
+		}
+	}
+	return m.host.deleteCgroup(ctx, path)
+}
+
+// forget lets the keeper drop what it keeps under a key.
+func (m *Manager) forget(ctx context.Context, key string) {
+	if err := m.parts.Keeper.Forget(ctx, key); err != nil {
+		m.log.WithFields(logrus.Fields{"op": "forget " + key, "error": err}).Warn("keeper keeps what nobody needs")
+	}
+}
+
+// pauseEnded stops a pod whose PID 1 is gone: all its containers' processes have
+// died with it.
+func (m *Manager) pauseEnded(ctx context.Context, podID string) {
+	p, err := m.index.pod(podID)
+	if err != nil || p.state() != PodReady {
+		return
+	}
+	m.log.WithFields(logrus.Fields{"pod": podID}).Warn("pause process ended")
+	if err := m.StopPod(ctx, podID); err != nil {
+		m.log.WithFields(logrus.Fields{"pod": podID, "error": err}).Error("pod not stopped")
+	}
+}

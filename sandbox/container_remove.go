@@ -1,0 +1,66 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+)
+
+// RemoveContainer kills a container if it runs, and removes it with its root file
+// system. Its log stays. An unknown id is a success.
+func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
+	c, err := m.index.container(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	_, err = m.tasks.do(ctx, "remove container "+c.id, stopPodTime, func(ctx context.Context) (string, error) {
+		// The start that the turn might have to wait for is broken off by the stop.
+		if err := m.stop(ctx, c, 0); err != nil {
+			return "", err
+		}
+		leave, err := c.pod.take(ctx)
+		if err != nil {
+			return "", err
+		}
+		defer leave()
+		return "", m.discard(ctx, c)
+	})
+	if err != nil {
+		return fmt.Errorf("remove container %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// discard stops and removes a container. The caller has the turn, so none is
+// started meanwhile.
+func (m *Manager) discard(ctx context.Context, c *container) error {
+	if c.now().State == containerGone {
+		return nil
+	}
+	if err := m.stop(ctx, c, 0); err != nil {
+		return err
+	}
+	if err := m.moveContainer(c, containerRemove, nil); err != nil {
+		return err
+	}
+	err := errors.Join(
+		m.freeCgroup(ctx, c),
+		c.closeRoot(),
+		m.parts.Images.RemoveSnapshot(c.id),
+		m.parts.Keeper.Forget(ctx, c.id),
+	)
+	if err != nil {
+		return err
+	}
+	if err := m.records.removeContainer(c.pod.id, c.id); err != nil {
+		return err
+	}
+	if err := m.moveContainer(c, containerRemoved, nil); err != nil {
+		return err
+	}
+	m.dropContainer(c)
+	m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container removed")
+	return nil
+}

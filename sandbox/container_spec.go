@@ -1,0 +1,159 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berth-runtime/berth/oci/seccomp"
+	"github.com/berth-runtime/berth/sandbox/spec"
+	"github.com/berth-runtime/berth/sandbox/spec/hostdev"
+)
+
+// buildSpec makes a container's Spec from its record and its pod.
+func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
+	dir := m.records.podDir(p.id)
+	in := spec.Input{
+		Pod: p.config, PodID: p.id, Container: rec.Config, ContainerID: rec.ID,
+		Image: &rec.Image.Config, User: *rec.User, Node: m.node(), CgroupPath: rec.Cgroup,
+		ResolvConf: filepath.Join(dir, resolvConfFile),
+		Hostname:   filepath.Join(dir, hostnameFile),
+		Hosts:      filepath.Join(dir, hostsFile),
+	}
+	var err error
+	if rec.Config.Security.Privileged {
+		in.HostDevices, err = hostdev.All()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if in.Devices, err = hostdev.Lookup(rec.Config.Devices); err != nil {
+		return nil, &spec.FieldError{Field: "devices", Value: deviceNames(rec.Config.Devices), Rule: err.Error()}
+	}
+	if err := checkAppArmor(rec.Config.Security.AppArmor); err != nil {
+		return nil, err
+	}
+	if a := rec.Config.Security.AppArmor; a != nil && a.Kind == spec.ProfileLocalhost {
+		in.AppArmorProfile = a.Localhost
+	}
+	out, err := spec.Build(in)
+	if err != nil {
+		return nil, err
+	}
+	if !rec.Config.Security.Privileged {
+		out.Linux.Seccomp, err = m.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
+	}
+	return out, err
+}
+
+// specOf is a container's Spec. One that an earlier daemon created is built
+// again, from the same values.
+func (m *Manager) specOf(c *container) (*specs.Spec, error) {
+	c.pod.mu.Lock()
+	built, rec := c.spec, c.record
+	c.pod.mu.Unlock()
+	if built != nil {
+		return built, nil
+	}
+	built, err := m.buildSpec(c.pod, &rec)
+	if err != nil {
+		return nil, err
+	}
+	c.pod.mu.Lock()
+	c.spec = built
+	c.pod.mu.Unlock()
+	return built, nil
+}
+
+// node is what all containers of the node get.
+func (m *Manager) node() spec.Node {
+	name, _ := os.Hostname() // what can't be read is left out of the environment
+	return spec.Node{Hostname: name, PidsLimit: m.cfg.PidsLimit}
+}
+
+func deviceNames(devices []spec.Device) string {
+	var names []string
+	for _, d := range devices {
+		names = append(names, d.HostPath)
+	}
+	return strings.Join(names, ", ")
+}
+
+// profiles gives seccomp profiles. Containers with equal capabilities share the
+// default one, which nobody may change.
+type profiles struct {
+	mu       sync.Mutex
+	defaults map[string]*specs.LinuxSeccomp // by capabilities
+}
+
+// choose is the profile that the client asked for; nil: unconfined.
+func (f *profiles) choose(asked *spec.SecurityProfile, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp, error) {
+	var bounding []string
+	if caps != nil {
+		bounding = caps.Bounding
+	}
+	switch {
+	case asked == nil || asked.Kind == spec.ProfileUnconfined:
+		return nil, nil
+	case asked.Kind == spec.ProfileRuntimeDefault:
+		return f.standard(bounding)
+	}
+	text, err := os.ReadFile(asked.Localhost)
+	if err != nil {
+		return nil, badProfile("seccomp", asked, err.Error())
+	}
+	profile, err := seccomp.Load(text, bounding)
+	if err != nil {
+		return nil, badProfile("seccomp", asked, err.Error())
+	}
+	return profile, nil
+}
+
+func (f *profiles) standard(caps []string) (*specs.LinuxSeccomp, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := strings.Join(caps, " ")
+	if p, ok := f.defaults[key]; ok {
+		return p, nil
+	}
+	p, err := seccomp.Default(caps)
+	if err != nil {
+		return nil, fmt.Errorf("make default seccomp profile: %w", err)
+	}
+	const most = 256 // clients choose the keys
+	if f.defaults == nil || len(f.defaults) >= most {
+		f.defaults = map[string]*specs.LinuxSeccomp{}
+	}
+	f.defaults[key] = p
+	return p, nil
+}
+
+func badProfile(kind string, asked *spec.SecurityProfile, rule string) error {
+	return &spec.FieldError{Field: "linux.security_context." + kind + ".localhost_ref", Value: asked.Localhost, Rule: rule}
+}
+
+// appArmorProfiles lists the profiles that are loaded; the file is there when
+// AppArmor is on.
+const appArmorProfiles = "/sys/kernel/security/apparmor/profiles"
+
+// checkAppArmor refuses a profile that is not loaded: a container that is thought
+// to be confined must not run free.
+func checkAppArmor(asked *spec.SecurityProfile) error {
+	if asked == nil || asked.Kind != spec.ProfileLocalhost {
+		return nil
+	}
+	loaded, err := os.ReadFile(appArmorProfiles)
+	if err != nil {
+		return badProfile("apparmor", asked, "needs AppArmor: "+err.Error())
+	}
+	for line := range strings.Lines(string(loaded)) {
+		if name, _, ok := strings.Cut(line, " ("); ok && name == asked.Localhost {
+			return nil
+		}
+	}
+	return badProfile("apparmor", asked, "is not loaded")
+}

@@ -1,0 +1,259 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// startErrorCode is the exit code of a container that could not be started, as
+// containerd has it.
+const startErrorCode = 128
+
+// StartContainer starts a created container (ErrState otherwise). When that fails,
+// the container has exited, with code 128 and reason StartError, and can't be
+// started again. A call while another's work goes on joins it.
+func (m *Manager) StartContainer(ctx context.Context, id string) error {
+	c, err := m.index.container(id)
+	if err != nil {
+		return err
+	}
+	_, err = m.tasks.do(ctx, "start container "+c.id, startTime, func(ctx context.Context) (string, error) {
+		return "", m.startContainer(ctx, c)
+	})
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.config.Metadata.Name, err)
+	}
+	return nil
+}
+
+// start is the start of one container.
+type start struct {
+	m      *Manager
+	c      *container
+	cancel context.CancelCauseFunc // a forced stop ends the start by it
+	done   chan struct{}           // closed when it has succeeded or failed
+
+	tx      transaction
+	spec    *specs.Spec
+	group   *cgroup.Group
+	files   []*os.File // of this start only: pipes, log, image volumes
+	process *process
+}
+
+func (m *Manager) startContainer(ctx context.Context, c *container) error {
+	began := time.Now()
+	ctx, stop := with(ctx, c.pod.life)
+	defer stop()
+	leave, err := c.pod.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	s := &start{m: m, c: c, done: make(chan struct{})}
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	defer s.cancel(nil)
+	if err := m.beginStart(c, s); err != nil {
+		return err
+	}
+	defer s.end()
+	if err := s.up(ctx); err != nil {
+		return errors.Join(err, s.down(ctx, err))
+	}
+	m.log.WithFields(logrus.Fields{
+		"pod": c.pod.id, "container": c.id, "pid": s.process.pid, "took": time.Since(began),
+	}).Info("container started")
+	return nil
+}
+
+func (m *Manager) beginStart(c *container, s *start) error {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	if err := m.moveLocked(c, containerStart, nil); err != nil {
+		return err
+	}
+	c.starting = s
+	return nil
+}
+
+// end lets go of what only the start needed.
+func (s *start) end() {
+	for _, f := range s.files {
+		f.Close()
+	}
+	s.c.pod.mu.Lock()
+	s.c.starting = nil
+	s.c.pod.mu.Unlock()
+	close(s.done)
+}
+
+// up does the steps.
+func (s *start) up(ctx context.Context) error {
+	if err := s.tx.sequence(ctx, s.makeCgroup(), s.launch()); err != nil {
+		return err
+	}
+	s.m.started(s.c, s.process)
+	return nil
+}
+
+// started books a start, and the end of the process should that have come first.
+func (m *Manager) started(c *container, proc *process) {
+	c.pod.mu.Lock()
+	c.process = proc
+	err := m.moveLocked(c, containerStarted, func(rec *containerRecord) {
+		rec.PID, rec.StartedAt = proc.pid, time.Now()
+	})
+	early := c.early
+	c.early = nil
+	c.pod.mu.Unlock()
+	if err != nil { // the table has no such case: who starts is alone in it
+		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("start not booked")
+	}
+	if early != nil {
+		m.exited(c, *early)
+	}
+}
+
+// down undoes the steps and books the failure.
+func (s *start) down(ctx context.Context, cause error) error {
+	err := s.tx.rollback(ctx)
+	return errors.Join(err, s.m.moveContainer(s.c, containerStartFailed, func(rec *containerRecord) {
+		rec.FinishedAt = time.Now()
+		rec.ExitCode, rec.Reason, rec.Message = startErrorCode, ReasonStartError, cause.Error()
+	}))
+}
+
+func (s *start) makeCgroup() step {
+	return step{
+		name: "make the cgroup",
+		do: func(context.Context) (err error) {
+			if s.spec, err = s.m.specOf(s.c); err != nil {
+				return err
+			}
+			s.group, err = s.m.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources)
+			return err
+		},
+		undo: func(ctx context.Context) error {
+			return errors.Join(s.m.host.killCgroup(ctx, s.c.record.Cgroup), s.m.host.deleteCgroup(ctx, s.c.record.Cgroup))
+		},
+	}
+}
+
+// launch runs the container's program. When the keeper dies meanwhile it has a
+// successor: then everything that the program used up is made anew.
+func (s *start) launch() step {
+	return step{
+		name: "launch",
+		do: func(ctx context.Context) error {
+			err := s.tryLaunch(ctx)
+			if errors.Is(err, keeper.ErrInterrupted) {
+				err = s.tryLaunch(ctx)
+			}
+			return err
+		},
+		undo: func(ctx context.Context) error {
+			return errors.Join(s.c.closeRoot(), s.m.parts.Keeper.Forget(ctx, s.c.id))
+		},
+	}
+}
+
+func (s *start) tryLaunch(ctx context.Context) (err error) {
+	if s.c.root == nil {
+		if s.c.root, err = s.m.parts.Images.MountSnapshot(s.c.id); err != nil {
+			return err
+		}
+	}
+	in := oci.Container{Spec: s.spec, Root: s.c.root, Cgroup: s.group}
+	if in.Namespaces, err = s.namespaces(); err != nil {
+		return err
+	}
+	if in.Mounts, err = s.mounts(); err != nil {
+		return err
+	}
+	out := keeper.Launch{Key: s.c.id, MaxLine: s.m.cfg.MaxLogLine}
+	if err = s.openOutputs(&in, &out); err != nil {
+		return err
+	}
+	l, err := s.m.parts.Programs.PrepareContainer(in)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	out.Program, out.Files = l.Program, l.Files
+	proc, err := s.m.parts.Keeper.Launch(ctx, out)
+	// The root was attached, or may have been: it serves one launch.
+	err = errors.Join(l.Explain(err), s.c.closeRoot())
+	if err != nil {
+		return err
+	}
+	s.process = newProcess(proc.PID, proc.PidFD)
+	return nil
+}
+
+// openOutputs makes the pipes and opens the log.
+func (s *start) openOutputs(in *oci.Container, out *keeper.Launch) (err error) {
+	for _, stream := range []struct {
+		name string
+		end  **os.File
+	}{{"stdout", &in.Stdout}, {"stderr", &in.Stderr}} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			return fmt.Errorf("make pipe for %s: %w", stream.name, err)
+		}
+		s.files = append(s.files, read, write)
+		*stream.end = write
+		out.Streams = append(out.Streams, keeper.Stream{Name: stream.name, File: read})
+	}
+	if s.c.record.LogPath == "" {
+		return nil
+	}
+	if out.Log, err = openLog(s.c.pod.config.LogDirectory, s.c.config.LogPath); err != nil {
+		return err
+	}
+	s.files = append(s.files, out.Log)
+	return nil
+}
+
+// namespaces are those that the container shares: its pod's, or another
+// container's PID namespace.
+func (s *start) namespaces() (map[specs.LinuxNamespaceType]*os.File, error) {
+	out := map[specs.LinuxNamespaceType]*os.File{}
+	for _, kind := range spec.JoinedNamespaces(s.spec, s.c.config) {
+		f := s.c.pod.namespaces[kind]
+		if n := s.c.config.Security.Namespaces; kind == specs.PIDNamespace && n.PID == spec.NamespaceTarget {
+			var err error
+			if f, err = s.targetPIDs(n.TargetID); err != nil {
+				return nil, err
+			}
+			s.files = append(s.files, f)
+		}
+		if f == nil {
+			return nil, fmt.Errorf("join %s namespace: pod %s has none", kind, s.c.pod.id)
+		}
+		out[kind] = f
+	}
+	return out, nil
+}
+
+// targetPIDs opens the PID namespace of a running container of the pod.
+func (s *start) targetPIDs(id string) (*os.File, error) {
+	var proc *process
+	if t := s.m.index.exactly(id); t != nil && t.pod == s.c.pod {
+		proc = t.running()
+	}
+	if proc == nil {
+		return nil, fmt.Errorf("join the PID namespace of container %s, which does not run: %w", id, ErrState)
+	}
+	defer proc.release()
+	return s.m.host.namespace(proc, specs.PIDNamespace)
+}

@@ -1,0 +1,147 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+const (
+	// maxExecOutput is what is kept of each stream of an exec. CRI clients take
+	// messages of 16 MiB.
+	maxExecOutput = 16 << 20
+	// drainTime is how long output is awaited after an exec's end: its children may
+	// hold the pipe for ever.
+	drainTime = 500 * time.Millisecond
+)
+
+// ExecSync runs a command in a running container (ErrState otherwise) and returns
+// what it wrote and how it ended. A timeout of 0 is none; one that passes kills
+// the command and its process group, and the error is ErrTimeout. The command is killed too
+// when ctx ends.
+func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (*ExecResult, error) {
+	c, err := m.index.container(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(cmd) == 0 {
+		return nil, &spec.FieldError{Field: "cmd", Rule: "must not be empty"}
+	}
+	ctx, stop := with(ctx, m.closing)
+	defer stop()
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no end after %s: %w", timeout, ErrTimeout))
+		defer cancel()
+	}
+	result, err := m.exec(ctx, c, cmd)
+	if err != nil {
+		return nil, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)
+	}
+	return result, nil
+}
+
+func execKey(id string) string { return "exec-" + id }
+
+func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecResult, error) {
+	target := c.running()
+	if target == nil {
+		return nil, stateError("exec in", "container", c.id, c.now().State)
+	}
+	defer target.release()
+	stdout, outEnd, err := collect()
+	if err != nil {
+		return nil, err
+	}
+	defer stdout.close()
+	defer outEnd.Close()
+	stderr, errEnd, err := collect()
+	if err != nil {
+		return nil, err
+	}
+	defer stderr.close()
+	defer errEnd.Close()
+	key := execKey(newID())
+	proc, err := m.launchExec(ctx, c, target, key, cmd, outEnd, errEnd)
+	if err != nil {
+		return nil, errors.Join(context.Cause(ctx), err)
+	}
+	defer proc.release()
+	// Ours must go, or the pipes never end.
+	outEnd.Close()
+	errEnd.Close()
+	exit, err := m.parts.Keeper.Wait(ctx, key)
+	if err != nil {
+		return nil, errors.Join(context.Cause(ctx), err, proc.killGroup())
+	}
+	result := &ExecResult{}
+	rec := containerRecord{}
+	bookExit(&rec, exit, false)
+	result.ExitCode = rec.ExitCode
+	result.Stdout, result.Stderr = stdout.drain(), stderr.drain()
+	return result, nil
+}
+
+func (m *Manager) launchExec(ctx context.Context, c *container, target *process, key string, cmd []string, stdout, stderr *os.File) (*process, error) {
+	s, err := m.specOf(c)
+	if err != nil {
+		return nil, err
+	}
+	l, err := m.parts.Programs.PrepareExec(oci.Exec{
+		Process: spec.ExecProcess(s, cmd, false), Linux: s.Linux, PidFD: target.pidfd,
+		UserNamespace: c.pod.config.Security.Namespaces.OwnUser() != nil,
+		Stdout:        stdout, Stderr: stderr, Cgroup: m.host.cgroup(c.now().Cgroup),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
+	if err != nil {
+		return nil, l.Explain(err)
+	}
+	return newProcess(proc.PID, proc.PidFD), nil
+}
+
+// collector keeps what is written to a pipe, up to a bound, and swallows the rest.
+type collector struct {
+	file *os.File
+	wg   sync.WaitGroup
+	data []byte // valid after wg
+}
+
+// collect makes a pipe and begins to read it. The caller closes the other end,
+// once the command has it.
+func collect() (*collector, *os.File, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make pipe: %w", err)
+	}
+	c := &collector{file: read}
+	c.wg.Go(func() { // ends with the pipe's writers, or its deadline
+		c.data, _ = io.ReadAll(io.LimitReader(read, maxExecOutput)) // what came before the deadline counts
+		_, _ = io.Copy(io.Discard, read)
+	})
+	return c, write, nil
+}
+
+// drain waits for the pipe's end, for a short time, and returns what came.
+func (c *collector) drain() []byte {
+	_ = c.file.SetReadDeadline(time.Now().Add(drainTime))
+	c.wg.Wait()
+	return c.data
+}
+
+// close ends the reading.
+func (c *collector) close() {
+	c.file.Close()
+	c.wg.Wait()
+}

@@ -1,0 +1,166 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/mount"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// host is what the life cycle asks of the kernel beside programs and processes.
+// The tests of the life cycle have another that needs no root.
+type host interface {
+	// shm makes a detached tmpfs for /dev/shm, its root owned by the pod's root.
+	shm(size int64, user *spec.UserNamespace) (*os.File, error)
+	// pin shows a network namespace at a path; unpin is idempotent.
+	pin(namespace *os.File, path string) error
+	unpin(path string) error
+	// namespace opens a namespace of a process.
+	namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, error)
+	// createCgroup may be repeated; the others take groups that are gone.
+	createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error)
+	cgroup(path string) *cgroup.Group
+	killCgroup(ctx context.Context, path string) error
+	deleteCgroup(ctx context.Context, path string) error
+	oomKilled(path string) (bool, error)
+	// pauseBinary is a sealed copy of berth-keeper, which the host keeps.
+	pauseBinary() (*os.File, error)
+	// bootID tells one run of the kernel from the next.
+	bootID() (string, error)
+}
+
+// linux is the host that berth runs on.
+type linux struct {
+	cgroups *cgroup.Tree
+	keeper  string // path of berth-keeper
+
+	mu    sync.Mutex
+	pause *os.File
+}
+
+func (l *linux) shm(size int64, user *spec.UserNamespace) (*os.File, error) {
+	options := []string{"nosuid", "nodev", "noexec", "mode=1777", fmt.Sprintf("size=%d", size)}
+	if user != nil {
+		options = append(options, fmt.Sprintf("uid=%d", rootOf(user.UIDs)), fmt.Sprintf("gid=%d", rootOf(user.GIDs)))
+	}
+	return mount.New("tmpfs", options)
+}
+
+// rootOf is the host's id for 0.
+func rootOf(mappings []spec.IDMapping) uint32 {
+	for _, m := range mappings {
+		if m.ContainerID == 0 && m.Length > 0 {
+			return m.HostID
+		}
+	}
+	return 0
+}
+
+func (l *linux) pin(namespace *os.File, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("pin namespace: %w", err)
+	}
+	return mount.Pin(namespace, path)
+}
+
+func (l *linux) unpin(path string) error { return mount.Unpin(path) }
+
+var procNamespaces = map[specs.LinuxNamespaceType]string{
+	specs.PIDNamespace: "pid", specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc",
+	specs.UTSNamespace: "uts", specs.UserNamespace: "user",
+}
+
+func (l *linux) namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", p.pid, procNamespaces[kind]))
+	if err != nil {
+		return nil, fmt.Errorf("open %s namespace: %w", kind, err)
+	}
+	// Only now is it sure that the number was still the process's.
+	if !p.alive() {
+		f.Close()
+		return nil, fmt.Errorf("open %s namespace: process %d has ended", kind, p.pid)
+	}
+	return f, nil
+}
+
+func (l *linux) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error) {
+	return l.cgroups.Create(path, r)
+}
+
+func (l *linux) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }
+
+func (l *linux) killCgroup(ctx context.Context, path string) error {
+	if err := l.cgroups.Load(path).Kill(ctx); err != nil {
+		return fmt.Errorf("kill cgroup %s: %w", path, err)
+	}
+	return nil
+}
+
+func (l *linux) deleteCgroup(ctx context.Context, path string) error {
+	if err := l.cgroups.Load(path).Delete(ctx); err != nil {
+		return fmt.Errorf("delete cgroup %s: %w", path, err)
+	}
+	return l.cgroups.Prune(filepath.Dir(path))
+}
+
+func (l *linux) oomKilled(path string) (bool, error) { return l.cgroups.Load(path).OOMKilled() }
+
+func (l *linux) pauseBinary() (*os.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pause != nil {
+		return l.pause, nil
+	}
+	f, err := sealed(l.keeper)
+	if err != nil {
+		return nil, fmt.Errorf("copy %s: %w", l.keeper, err)
+	}
+	l.pause = f
+	return f, nil
+}
+
+// sealed copies a file to memory, for execution: what runs in a container must not
+// be something on the host that the container could write to through /proc/1/exe
+// (CVE-2019-5736).
+func sealed(path string) (*os.File, error) {
+	src, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	fd, err := unix.MemfdCreate("berth-pause", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("berth-pause", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "berth-pause")
+	if _, err = io.Copy(f, src); err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (l *linux) bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

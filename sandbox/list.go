@@ -1,0 +1,70 @@
+package sandbox
+
+import (
+	"slices"
+	"strings"
+)
+
+// Pod returns the pod with that id, or whose id alone begins so. Otherwise the
+// error is ErrNotFound.
+func (m *Manager) Pod(id string) (*PodInfo, error) {
+	p, err := m.index.pod(id)
+	if err != nil {
+		return nil, err
+	}
+	return p.info.Load(), nil
+}
+
+// Pods lists the pods that f chooses, the oldest first. It waits for nothing.
+func (m *Manager) Pods(f PodFilter) []*PodInfo {
+	var out []*PodInfo
+	for _, p := range m.index.allPods() {
+		if i := p.info.Load(); i != nil && f.matches(i) {
+			out = append(out, i)
+		}
+	}
+	slices.SortFunc(out, func(a, b *PodInfo) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return out
+}
+
+// Container returns the container with that id, or whose id alone begins so.
+// Otherwise the error is ErrNotFound.
+func (m *Manager) Container(id string) (*ContainerInfo, error) {
+	c, err := m.index.container(id)
+	if err != nil {
+		return nil, err
+	}
+	return c.info.Load(), nil
+}
+
+// Containers lists the containers that f chooses, the oldest first. It waits for
+// nothing.
+func (m *Manager) Containers(f ContainerFilter) []*ContainerInfo {
+	var out []*ContainerInfo
+	for _, c := range m.index.allContainers() {
+		if i := c.info.Load(); i != nil && f.matches(i) {
+			out = append(out, i)
+		}
+	}
+	slices.SortFunc(out, func(a, b *ContainerInfo) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return out
+}
+
+func (f PodFilter) matches(i *PodInfo) bool {
+	return strings.HasPrefix(i.ID, f.ID) && (f.State == nil || *f.State == i.State) && hasLabels(i.Config.Labels, f.Labels)
+}
+
+func (f ContainerFilter) matches(i *ContainerInfo) bool {
+	return strings.HasPrefix(i.ID, f.ID) && strings.HasPrefix(i.PodID, f.PodID) &&
+		(f.State == nil || *f.State == i.State) && hasLabels(i.Config.Labels, f.Labels)
+}
+
+// hasLabels says whether labels has all that are wanted.
+func hasLabels(labels, wanted map[string]string) bool {
+	for k, v := range wanted {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,153 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// pod is a pod that the manager knows.
+type pod struct {
+	id     string
+	config *spec.Pod
+	info   atomic.Pointer[PodInfo] // what clients see; nil: nothing
+
+	// turn holds one token: whoever has it may set up and tear down things of the
+	// pod. It is waited for with a context; state has a lock of its own.
+	turn chan struct{}
+	// life ends when the pod is being stopped: what is being set up in it gives up.
+	life      context.Context
+	interrupt context.CancelCauseFunc
+
+	mu         sync.Mutex // guards what follows; held for memory and the write of one record, no more
+	record     podRecord
+	containers map[string]*container
+
+	// Who has the turn also has these.
+	namespaces map[specs.LinuxNamespaceType]*os.File // the pod's own; a shared PID namespace is among them
+	shm        *os.File                              // detached tmpfs; nil: the host's /dev/shm
+	pause      *process                              // PID 1 of a shared PID namespace
+}
+
+// newPod makes the memory of a pod.
+func newPod(ctx context.Context, rec podRecord) *pod {
+	p := &pod{id: rec.ID, config: rec.Config, record: rec, turn: make(chan struct{}, 1), containers: map[string]*container{}}
+	p.life, p.interrupt = context.WithCancelCause(context.WithoutCancel(ctx))
+	p.publish()
+	return p
+}
+
+func (p *pod) visible() bool { return p.info.Load() != nil }
+
+// publish shows the record to readers. The caller has the lock, or the only
+// reference.
+func (p *pod) publish() {
+	if p.record.State == podCreating || p.record.State == podGone {
+		p.info.Store(nil)
+		return
+	}
+	p.info.Store(p.record.info())
+}
+
+// take waits for the pod's turn. The caller calls leave once.
+func (p *pod) take(ctx context.Context) (leave func(), err error) {
+	select {
+	case p.turn <- struct{}{}:
+		return func() { <-p.turn }, nil
+	default:
+	}
+	select {
+	case p.turn <- struct{}{}:
+		return func() { <-p.turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for other work on pod %s: %w", p.id, context.Cause(ctx))
+	}
+}
+
+// state is the pod's state now.
+func (p *pod) state() PodState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.record.State
+}
+
+// now is the pod's record as it is now.
+func (p *pod) now() podRecord {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.record
+}
+
+// list is the pod's containers.
+func (p *pod) list() []*container {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]*container, 0, len(p.containers))
+	for _, c := range p.containers {
+		out = append(out, c)
+	}
+	return out
+}
+
+// named finds the container with that name and attempt, nil when there is none.
+func (p *pod) named(metadata spec.ContainerMetadata) *container {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.containers {
+		if c.config.Metadata == metadata && c.visible() {
+			return c
+		}
+	}
+	return nil
+}
+
+// release closes what the daemon holds open for the pod.
+func (p *pod) release() error {
+	var errs []error
+	for _, f := range p.namespaces {
+		errs = append(errs, f.Close())
+	}
+	if p.shm != nil {
+		errs = append(errs, p.shm.Close())
+	}
+	if p.pause != nil {
+		p.pause.release()
+	}
+	p.namespaces, p.shm, p.pause = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// movePod moves a pod by the table, with what change does to its record, and
+// writes and shows the result. Of the events only a commit fails when the record
+// can't be written: a pod must be stoppable on a full disk.
+func (m *Manager) movePod(p *pod, e podEvent, change func(*podRecord)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to, ok := p.record.State.next(e)
+	if !ok {
+		return stateError(e, "pod", p.id, p.record.State)
+	}
+	next := p.record
+	next.State = to
+	if change != nil {
+		change(&next)
+	}
+	if to != p.record.State && to != podGone {
+		if err := m.records.putPod(&next); err != nil && e == podCommit {
+			return err
+		} else if err != nil {
+			m.log.WithFields(logrus.Fields{"pod": p.id, "error": err}).Error("pod record not written")
+		}
+	}
+	p.record = next
+	p.publish()
+	return nil
+}

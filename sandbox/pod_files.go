@@ -1,0 +1,110 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// The files of a pod that its containers have in /etc.
+const (
+	resolvConfFile = "resolv.conf"
+	hostnameFile   = "hostname"
+	hostsFile      = "hosts"
+)
+
+// writePodFiles writes what is known before the pod has an address.
+func writePodFiles(dir string, config *spec.Pod) error {
+	name, err := hostname(config)
+	if err != nil {
+		return err
+	}
+	resolv := resolvConf(config.DNS)
+	if config.DNS == nil {
+		if resolv, err = fromHost("/etc/resolv.conf"); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		writePodFile(dir, hostnameFile, name+"\n"),
+		writePodFile(dir, resolvConfFile, resolv),
+	)
+}
+
+// writeHosts writes the hosts file: the host's on its network, otherwise the
+// pod's own. kubelet mounts another over it.
+func writeHosts(dir string, config *spec.Pod, ips []netip.Addr) error {
+	content := hosts(config.Hostname, ips)
+	if config.Security.Namespaces.Network == spec.NamespaceNode {
+		var err error
+		if content, err = fromHost("/etc/hosts"); err != nil {
+			return err
+		}
+	}
+	return writePodFile(dir, hostsFile, content)
+}
+
+func writePodFile(dir, name, content string) error {
+	// Readable for every user of a container.
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// fromHost is the content of a file of the host, nothing when it has none.
+func fromHost(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("copy %s: %w", path, err)
+	}
+	return string(b), nil
+}
+
+// hostname is the name that the pod's processes see.
+func hostname(config *spec.Pod) (string, error) {
+	if config.Hostname != "" && config.Security.Namespaces.Network != spec.NamespaceNode {
+		return config.Hostname, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("read hostname: %w", err)
+	}
+	return name, nil
+}
+
+// resolvConf is a resolv.conf(5).
+func resolvConf(dns *spec.DNS) string {
+	if dns == nil {
+		return ""
+	}
+	var b strings.Builder
+	if len(dns.Searches) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(dns.Searches, " "))
+	}
+	for _, s := range dns.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(dns.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(dns.Options, " "))
+	}
+	return b.String()
+}
+
+// hosts is a hosts(5) for a pod with these addresses.
+func hosts(name string, ips []netip.Addr) string {
+	var b strings.Builder
+	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	for _, ip := range ips {
+		if name != "" {
+			fmt.Fprintf(&b, "%s\t%s\n", ip, name)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,91 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+)
+
+// startPause starts PID 1 of a pod whose containers share a PID namespace: the
+// only case in which a pod has a process that is not a container's.
+func (r *podRun) startPause() step {
+	return step{
+		name: "start the pause process",
+		do: func(ctx context.Context) error {
+			if r.p.namespaces == nil {
+				r.p.namespaces = map[specs.LinuxNamespaceType]*os.File{}
+			}
+			proc, err := r.m.startPause(ctx, r.p)
+			if err != nil {
+				return err
+			}
+			r.p.pause = proc
+			ns, err := r.m.host.namespace(proc, specs.PIDNamespace)
+			if err != nil {
+				return err
+			}
+			r.p.namespaces[specs.PIDNamespace] = ns
+			return nil
+		},
+		undo: func(ctx context.Context) error { return r.m.stopPause(ctx, r.p) },
+	}
+}
+
+func (m *Manager) startPause(ctx context.Context, p *pod) (*process, error) {
+	path, err := m.cfg.cgroup(p.config, p.id)
+	if err != nil {
+		return nil, err
+	}
+	group, err := m.host.createCgroup(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := m.host.pauseBinary()
+	if err != nil {
+		return nil, err
+	}
+	l, err := m.parts.Programs.PreparePause(oci.Pause{Namespaces: p.namespaces, Binary: binary, Cgroup: group})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: pauseKey(p.id), Program: l.Program, Files: l.Files})
+	if err != nil {
+		return nil, l.Explain(err)
+	}
+	return newProcess(proc.PID, proc.PidFD), nil
+}
+
+// stopPause ends the pause process and frees what it had. It is content when
+// there is none.
+func (m *Manager) stopPause(ctx context.Context, p *pod) error {
+	if !sharesPIDs(p.config) {
+		return nil
+	}
+	path, err := m.cfg.cgroup(p.config, p.id)
+	if err != nil {
+		return err
+	}
+	if p.pause != nil {
+		// The kernel kills all else in its namespace with it.
+		if err := p.pause.signal(killSignal); err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeoutCause(ctx, killTime, errStillAlive)
+		defer cancel()
+		if err := p.pause.wait(waiting); err != nil {
+			return fmt.Errorf("kill the pause process: %w", err)
+		}
+	}
+	return errors.Join(
+		m.host.killCgroup(ctx, path),
+		m.host.deleteCgroup(ctx, path),
+		m.parts.Keeper.Forget(ctx, pauseKey(p.id)),
+	)
+}

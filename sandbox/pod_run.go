@@ -1,0 +1,305 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/cni"
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// runTime bounds the set-up of a pod: kubelet waits for four minutes.
+const runTime = 3 * time.Minute
+
+// RunPod sets a pod up and returns its id. It needs a valid configuration
+// (spec.ErrInvalid otherwise), and leaves nothing behind when it fails.
+//
+// It may be called again: while the first call's work goes on, which a cancelled
+// ctx does not end, and after it succeeded, a call with the same identity
+// (spec.PodMetadata) gets the same id.
+func (m *Manager) RunPod(ctx context.Context, config *spec.Pod) (string, error) {
+	if err := m.checkPod(config); err != nil {
+		return "", err
+	}
+	id, err := m.tasks.do(ctx, fmt.Sprintf("run pod %#v", config.Metadata), runTime, func(ctx context.Context) (string, error) {
+		if p := m.index.ready(config.Metadata); p != nil {
+			return p.id, nil
+		}
+		return m.runPod(ctx, config)
+	})
+	if err != nil {
+		return "", fmt.Errorf("run pod %s/%s: %w", config.Metadata.Namespace, config.Metadata.Name, err)
+	}
+	return id, nil
+}
+
+// checkPod is what is known to be wrong before anything is done.
+func (m *Manager) checkPod(config *spec.Pod) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	if _, err := m.cfg.cgroup(config, "x"); err != nil {
+		return &spec.FieldError{Field: "linux.cgroup_parent", Value: config.CgroupParent, Rule: err.Error()}
+	}
+	return nil
+}
+
+// newID makes the id of a pod or container: 64 hexadecimal digits, as cAdvisor
+// wants them.
+func newID() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails, says crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+// podRun is the set-up of one pod.
+type podRun struct {
+	m   *Manager
+	p   *pod
+	tx  transaction
+	ips []netip.Addr
+}
+
+func (m *Manager) runPod(ctx context.Context, config *spec.Pod) (string, error) {
+	start := time.Now()
+	id := newID()
+	rec := podRecord{Version: recordVersion, ID: id, Boot: m.boot, State: podCreating, Config: config, CreatedAt: start}
+	if config.Security.Namespaces.Network != spec.NamespaceNode {
+		rec.NetNS = m.cfg.netNS(id)
+	}
+	r := &podRun{m: m, p: newPod(m.tasks.base, rec)}
+	m.index.addPod(r.p)
+	if err := r.up(ctx); err != nil {
+		return "", errors.Join(err, r.down(ctx))
+	}
+	m.log.WithFields(logrus.Fields{"pod": id, "took": time.Since(start)}).Info("pod runs")
+	return id, nil
+}
+
+// up does the steps, and commits.
+func (r *podRun) up(ctx context.Context) error {
+	own := podNamespaces(r.p.config)
+	if err := r.tx.run(ctx, r.intend()); err != nil {
+		return err
+	}
+	if err := r.tx.parallel(ctx, r.makeNamespaces(own), r.prepareFiles()); err != nil {
+		return err
+	}
+	if err := r.tx.parallel(ctx, r.attach(), r.hold()); err != nil {
+		return err
+	}
+	if sharesPIDs(r.p.config) {
+		if err := r.tx.run(ctx, r.startPause()); err != nil {
+			return err
+		}
+	}
+	return r.tx.run(ctx, r.commit())
+}
+
+// down undoes the steps. What can't be undone leaves a pod that clients see and
+// stop again.
+func (r *podRun) down(ctx context.Context) error {
+	err := r.tx.rollback(ctx)
+	if err == nil {
+		err = r.m.records.removePod(r.p.id)
+	}
+	if err != nil {
+		return errors.Join(err, r.m.movePod(r.p, podBroken, nil))
+	}
+	r.m.index.removePod(r.p)
+	return r.m.movePod(r.p, podAbort, nil)
+}
+
+func (r *podRun) intend() step {
+	return step{name: "record the pod", do: func(context.Context) error {
+		if err := r.m.records.makePod(r.p.id); err != nil {
+			return err
+		}
+		return r.m.records.putPod(&r.p.record)
+	}}
+}
+
+func (r *podRun) prepareFiles() step {
+	return step{
+		name: "prepare files",
+		do: func(context.Context) (err error) {
+			if err := writePodFiles(r.m.records.podDir(r.p.id), r.p.config); err != nil {
+				return err
+			}
+			if r.p.config.Security.Namespaces.IPC == spec.NamespaceNode {
+				return nil
+			}
+			r.p.shm, err = r.m.host.shm(r.m.cfg.ShmSize, r.p.config.Security.Namespaces.OwnUser())
+			return err
+		},
+		undo: func(context.Context) error { return r.p.release() },
+	}
+}
+
+func (r *podRun) makeNamespaces(kinds []specs.LinuxNamespaceType) step {
+	return step{
+		name: "make namespaces",
+		do: func(ctx context.Context) (err error) {
+			if len(kinds) == 0 {
+				return nil
+			}
+			if r.p.namespaces, err = r.m.makeNamespaces(ctx, r.p, kinds); err != nil {
+				return err
+			}
+			if ns := r.p.namespaces[specs.NetworkNamespace]; ns != nil {
+				return r.m.host.pin(ns, r.p.record.NetNS)
+			}
+			return nil
+		},
+		undo: func(ctx context.Context) error { return r.m.unpin(&r.p.record) },
+	}
+}
+
+// podNamespaces lists the namespaces that a pod has of its own, beside the PID one
+// which comes with its pause process.
+func podNamespaces(config *spec.Pod) []specs.LinuxNamespaceType {
+	var kinds []specs.LinuxNamespaceType
+	n := config.Security.Namespaces
+	if n.OwnUser() != nil {
+		kinds = append(kinds, specs.UserNamespace)
+	}
+	if n.Network != spec.NamespaceNode {
+		kinds = append(kinds, specs.NetworkNamespace, specs.UTSNamespace)
+	}
+	if n.IPC != spec.NamespaceNode {
+		kinds = append(kinds, specs.IPCNamespace)
+	}
+	return kinds
+}
+
+// sharesPIDs says whether the pod's containers share a PID namespace.
+func sharesPIDs(config *spec.Pod) bool {
+	return config.Security.Namespaces.PID == spec.NamespacePod
+}
+
+// makeNamespaces runs the program that makes a pod's namespaces. A keeper that
+// dies meanwhile has a successor, and the program did nothing that lasts.
+func (m *Manager) makeNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
+	namespaces, err := m.tryNamespaces(ctx, p, kinds)
+	if errors.Is(err, keeper.ErrInterrupted) {
+		return m.tryNamespaces(ctx, p, kinds)
+	}
+	return namespaces, err
+}
+
+func (m *Manager) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
+	parent, child, err := oci.SocketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	defer child.Close()
+	in := oci.Pod{Namespaces: kinds, Hostname: p.config.Hostname, Sysctls: p.config.Sysctls, Socket: child}
+	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
+		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
+	}
+	l, err := m.parts.Programs.PreparePod(in)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: "namespaces-" + p.id, Program: l.Program, Files: l.Files, Oneshot: true})
+	if err != nil {
+		return nil, l.Explain(err)
+	}
+	proc.PidFD.Close()
+	child.Close() // so that a program which sent nothing is an error, not a wait
+	return oci.ReceiveNamespaces(parent, kinds)
+}
+
+func linuxMappings(mappings []spec.IDMapping) []specs.LinuxIDMapping {
+	var out []specs.LinuxIDMapping
+	for _, m := range mappings {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.ContainerID, HostID: m.HostID, Size: m.Length})
+	}
+	return out
+}
+
+// heldShm is the name of /dev/shm among the descriptors that the keeper holds for
+// a pod; the others are named as their kind of namespace.
+const heldShm = "shm"
+
+// hold gives the keeper duplicates, so that the pod outlives the daemon.
+func (r *podRun) hold() step {
+	return step{
+		name: "hand descriptors to the keeper",
+		do: func(ctx context.Context) error {
+			files := map[string]*os.File{}
+			for kind, f := range r.p.namespaces {
+				files[string(kind)] = f
+			}
+			if r.p.shm != nil {
+				files[heldShm] = r.p.shm
+			}
+			if len(files) == 0 {
+				return nil
+			}
+			return r.m.parts.Keeper.Hold(ctx, podKey(r.p.id), files)
+		},
+		undo: func(ctx context.Context) error { return r.m.parts.Keeper.Forget(ctx, podKey(r.p.id)) },
+	}
+}
+
+func podKey(id string) string   { return "pod-" + id }
+func pauseKey(id string) string { return "pause-" + id }
+
+// attach gives the pod an address, and the hosts file that has it.
+func (r *podRun) attach() step {
+	return step{
+		name: "attach to the network",
+		do: func(ctx context.Context) error {
+			if r.p.record.NetNS != "" {
+				if err := r.m.awaitSweep(ctx); err != nil {
+					return err
+				}
+				result, err := r.m.parts.Network.Add(ctx, attachment(&r.p.record))
+				if err != nil {
+					return err
+				}
+				r.ips = result.IPs
+			}
+			return writeHosts(r.m.records.podDir(r.p.id), r.p.config, r.ips)
+		},
+		undo: func(ctx context.Context) error { return r.m.detach(ctx, &r.p.record) },
+	}
+}
+
+// attachment is a pod's place in the network, all from its record.
+func attachment(rec *podRecord) cni.Attachment {
+	c := rec.Config
+	a := cni.Attachment{
+		ID: rec.ID, NetNS: rec.NetNS, PodName: c.Metadata.Name, PodNamespace: c.Metadata.Namespace, PodUID: c.Metadata.UID,
+		Annotations: c.Annotations, CgroupPath: c.CgroupParent,
+	}
+	for _, p := range c.PortMappings {
+		a.Ports = append(a.Ports, cni.PortMapping{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: string(p.Protocol), HostIP: p.HostIP})
+	}
+	if c.DNS != nil {
+		a.DNS = cni.DNS{Servers: c.DNS.Servers, Searches: c.DNS.Searches, Options: c.DNS.Options}
+	}
+	return a
+}
+
+// commit makes the pod ready, on disk and for all to see. Nothing that can fail
+// comes after it.
+func (r *podRun) commit() step {
+	return step{name: "record the pod", do: func(context.Context) error {
+		return r.m.movePod(r.p, podCommit, func(rec *podRecord) { rec.IPs = r.ips })
+	}}
+}

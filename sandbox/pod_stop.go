@@ -1,0 +1,103 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// stopPodTime bounds the teardown of a pod.
+const stopPodTime = 2 * time.Minute
+
+// StopPod kills a pod's containers and frees its network and namespaces. The pod
+// stays listed, not ready. An unknown id and a stopped pod are a success. What
+// fails is tried again by the next call.
+func (m *Manager) StopPod(ctx context.Context, id string) error {
+	p, err := m.index.pod(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	_, err = m.tasks.do(ctx, "stop pod "+p.id, stopPodTime, func(ctx context.Context) (string, error) {
+		return "", m.stopPod(ctx, p)
+	})
+	if err != nil {
+		return fmt.Errorf("stop pod %s: %w", p.id, err)
+	}
+	return nil
+}
+
+// stopPod brings a pod to PodNotReady.
+func (m *Manager) stopPod(ctx context.Context, p *pod) error {
+	if s := p.state(); s == PodNotReady || s == podRemoving || s == podGone {
+		return nil
+	}
+	start := time.Now()
+	if err := m.movePod(p, podStop, nil); err != nil {
+		return err
+	}
+	// What sets something up in the pod gives way, and no more begins: it is not ready.
+	p.interrupt(fmt.Errorf("pod %s is being stopped: %w", p.id, ErrState))
+	leave, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if p.state() != podStopping {
+		return nil // a removal was faster
+	}
+	if err := m.teardown(ctx, p); err != nil {
+		return err
+	}
+	m.log.WithFields(logrus.Fields{"pod": p.id, "took": time.Since(start)}).Info("pod stopped")
+	return m.movePod(p, podStopped, nil)
+}
+
+// teardown frees all that a pod has beside its record and its containers'
+// records and snapshots. Each part is freed whatever becomes of the others. The
+// caller has the turn.
+func (m *Manager) teardown(ctx context.Context, p *pod) error {
+	rec := p.now()
+	return errors.Join(
+		m.stopContainers(ctx, p),
+		m.stopPause(ctx, p),
+		m.detach(ctx, &rec),
+		m.unpin(&rec),
+		m.parts.Keeper.Forget(ctx, podKey(p.id)),
+		p.release(),
+	)
+}
+
+// stopContainers kills a pod's containers, all at once.
+func (m *Manager) stopContainers(ctx context.Context, p *pod) error {
+	list := p.list()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, c := range list {
+		wg.Go(func() { errs[i] = m.stop(ctx, c, 0) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// detach frees what a pod has in the network. It succeeds for pods that never
+// were attached, and when the namespace is gone.
+func (m *Manager) detach(ctx context.Context, rec *podRecord) error {
+	if rec.NetNS == "" {
+		return nil
+	}
+	if err := m.parts.Network.Del(ctx, attachment(rec)); err != nil {
+		return fmt.Errorf("detach from the network: %w", err)
+	}
+	return nil
+}
+
+func (m *Manager) unpin(rec *podRecord) error {
+	if rec.NetNS == "" {
+		return nil
+	}
+	return m.host.unpin(rec.NetNS)
+}

@@ -1,0 +1,168 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// Why a pod that was ready is no more.
+var (
+	errRebooted = errors.New("the node has been rebooted")
+	errLost     = errors.New("the keeper does not hold it")
+)
+
+// descriptors takes over what the keeper holds for a pod. The error says why a
+// ready pod can't go on.
+func (r *recovery) descriptors(p *pod) error {
+	kept, _ := r.take(podKey(p.id))
+	p.namespaces = map[specs.LinuxNamespaceType]*os.File{}
+	for name, f := range kept.Files {
+		if name == heldShm {
+			p.shm = f
+		} else {
+			p.namespaces[specs.LinuxNamespaceType(name)] = f
+		}
+	}
+	if p.record.Boot != r.m.boot {
+		return errRebooted
+	}
+	for _, kind := range podNamespaces(p.config) {
+		if p.namespaces[kind] == nil {
+			return fmt.Errorf("%s namespace: %w", kind, errLost)
+		}
+	}
+	if p.shm == nil && p.config.Security.Namespaces.IPC != spec.NamespaceNode {
+		return fmt.Errorf("/dev/shm: %w", errLost)
+	}
+	if !sharesPIDs(p.config) {
+		return nil
+	}
+	return r.pause(p)
+}
+
+// pause takes over PID 1 of a shared PID namespace.
+func (r *recovery) pause(p *pod) error {
+	kept, _ := r.take(pauseKey(p.id))
+	if kept.PidFD == nil {
+		return fmt.Errorf("pause process: %w", errLost)
+	}
+	p.pause = newProcess(kept.PID, kept.PidFD)
+	ns, err := r.m.host.namespace(p.pause, specs.PIDNamespace)
+	if err != nil {
+		return err
+	}
+	p.namespaces[specs.PIDNamespace] = ns
+	return nil
+}
+
+// container takes over one container. It returns what is to be done in the
+// background, nil when that is nothing.
+func (r *recovery) container(p *pod, saved savedContainer) func(context.Context) error {
+	kept, found := r.take(saved.id)
+	rec := saved.record
+	if rec == nil {
+		rec = r.unreadableContainer(p, saved.id)
+	}
+	c := newContainer(p, *rec)
+	if kept.PidFD != nil {
+		c.process = newProcess(kept.PID, kept.PidFD)
+	}
+	p.containers[c.id] = c
+	r.m.index.addContainer(c)
+	switch rec.State {
+	case containerCreating:
+		return func(ctx context.Context) error { return r.undoContainer(ctx, c) }
+	case containerRemoving:
+		return func(ctx context.Context) error { return r.discard(ctx, c) }
+	case ContainerCreated:
+		if !found {
+			return nil
+		}
+		// The daemon died between the launch and its record.
+		c.record.State, c.record.PID, c.record.StartedAt = ContainerRunning, kept.PID, r.start
+		return r.settle(c, kept)
+	case ContainerRunning:
+		return r.settle(c, kept)
+	case ContainerExited:
+		if found {
+			return r.cleanUp(c)
+		}
+	}
+	return nil
+}
+
+// unreadableContainer is what is known of a container whose record is torn.
+func (r *recovery) unreadableContainer(p *pod, id string) *containerRecord {
+	r.m.log.WithFields(logrus.Fields{"pod": p.id, "container": id}).Warn("container record is torn, cleaning up")
+	// A bad parent was refused when the pod was made.
+	group, _ := r.m.cfg.cgroup(p.config, id)
+	return &containerRecord{Version: recordVersion, ID: id, PodID: p.id, State: containerCreating, Config: &spec.Container{}, Cgroup: group}
+}
+
+// settle finds out how it stands with a container that ran.
+func (r *recovery) settle(c *container, kept keeper.Kept) func(context.Context) error {
+	if kept.Exit == nil && c.process != nil && c.record.Boot == r.m.boot {
+		c.publish()
+		if err := r.m.records.putContainer(&c.record); err != nil {
+			r.m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("container record not written")
+		}
+		return nil
+	}
+	exit := keeper.Exit{Key: c.id, At: time.Now()}
+	if kept.Exit != nil {
+		exit = *kept.Exit
+	}
+	r.m.book(c, exit)
+	return r.cleanUp(c)
+}
+
+// cleanUp frees what an exited container had; a process that the keeper lost
+// sight of too.
+func (r *recovery) cleanUp(c *container) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := r.m.host.killCgroup(ctx, c.now().Cgroup); err != nil {
+			return err
+		}
+		r.m.cleanUp(c)
+		return nil
+	}
+}
+
+// undoContainer takes back a creation that an earlier daemon began.
+func (r *recovery) undoContainer(ctx context.Context, c *container) error {
+	err := errors.Join(
+		r.m.host.killCgroup(ctx, c.record.Cgroup),
+		r.m.host.deleteCgroup(ctx, c.record.Cgroup),
+		r.m.parts.Images.RemoveSnapshot(c.id),
+		r.m.parts.Keeper.Forget(ctx, c.id),
+	)
+	if err == nil {
+		err = r.m.records.removeContainer(c.pod.id, c.id)
+	}
+	if err != nil {
+		return fmt.Errorf("undo container %s: %w", c.id, err)
+	}
+	if c.process != nil {
+		c.process.release()
+	}
+	r.m.dropContainer(c)
+	return r.m.moveContainer(c, containerAbort, nil)
+}
+
+func (r *recovery) discard(ctx context.Context, c *container) error {
+	leave, err := c.pod.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return r.m.discard(ctx, c)
+}

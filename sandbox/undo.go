@@ -1,0 +1,90 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// rollbackTime bounds how long undoing a failed set-up may take.
+const rollbackTime = 30 * time.Second
+
+// step is one thing that a set-up does, and how it is taken back.
+type step struct {
+	name string // as in "make namespaces: permission denied"
+	do   func(context.Context) error
+	// undo releases what do made, or what it left when it failed half-way, and
+	// is content when there is nothing. nil: do leaves nothing behind.
+	undo func(context.Context) error
+}
+
+// transaction is a set-up of several steps that leaves all behind or nothing.
+// The zero value is an empty one.
+//
+//	run, run, parallel … ── all well ──▶ (commit: the caller's own last step)
+//	        │ an error
+//	        ▼
+//	    rollback: every undo, last first, also those of the step that failed
+type transaction struct {
+	mu    sync.Mutex
+	undos []step
+}
+
+// run does one step. Its undo is noted first: a step that fails, and one during
+// which the daemon's patience ends, may have left something.
+func (t *transaction) run(ctx context.Context, s step) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", s.name, context.Cause(ctx))
+	}
+	if s.undo != nil {
+		t.mu.Lock()
+		t.undos = append(t.undos, s)
+		t.mu.Unlock()
+	}
+	if err := s.do(ctx); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// sequence does steps one after the other, up to the first that fails.
+func (t *transaction) sequence(ctx context.Context, steps ...step) error {
+	for _, s := range steps {
+		if err := t.run(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parallel does steps that don't depend on each other, and waits for all.
+func (t *transaction) parallel(ctx context.Context, steps ...step) error {
+	errs := make([]error, len(steps))
+	var wg sync.WaitGroup
+	for i, s := range steps[1:] {
+		wg.Go(func() { errs[i+1] = t.run(ctx, s) })
+	}
+	errs[0] = t.run(ctx, steps[0])
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// rollback undoes every step, the last first, whatever fails on the way, under a
+// deadline of its own. It may be called twice; what failed is tried again then.
+func (t *transaction) rollback(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+	defer cancel()
+	var errs []error
+	var left []step
+	for i := len(t.undos) - 1; i >= 0; i-- {
+		s := t.undos[i]
+		if err := s.undo(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("undo %s: %w", s.name, err))
+			left = append([]step{s}, left...)
+		}
+	}
+	t.undos = left
+	return errors.Join(errs...)
+}
