@@ -28,6 +28,7 @@ var Edges = []Edge{
 	{"sandbox", "oci/cgroup", "a container's limits and its end"},
 	{"sandbox", "oci/program", "a failed step has its label there"},
 	{"sandbox", "oci/seccomp", "the default profile"},
+	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
 	{"sandbox", "cni", "a pod's place in the network"},
 	{"sandbox", "imagestore", "a container's root file system"},
 
