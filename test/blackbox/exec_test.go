@@ -1,0 +1,104 @@
+package blackbox
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/berth-runtime/berth/test/harness"
+)
+
+func TestRootExecSync(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(d.PodConfig("exec"))
+	config := harness.ContainerConfig("main", harness.Sleep)
+	config.Envs = []*cri.KeyValue{{Key: "FROM_CONTAINER", Value: []byte("yes")}}
+	config.WorkingDir = "/home"
+	c := pod.Run(config)
+
+	r, err := c.TryExec(10, "sh", "-c", `echo out; echo err >&2; exit 7`)
+	check(t, err)
+	want(t, "stdout", string(r.Stdout), "out\n")
+	want(t, "stderr", string(r.Stderr), "err\n")
+	want(t, "exit code", r.ExitCode, 7)
+	want(t, "environment", c.Exec("echo $FROM_CONTAINER"), "yes")
+	want(t, "working directory", c.Exec("pwd"), "/home")
+	want(t, "host name", c.Exec("hostname"), "exec")
+	want(t, "PID 1 is the container's", c.Exec("tr '\\0' ' ' < /proc/1/cmdline | cut -c1-5"), "sh -c")
+	for _, kind := range []string{"mnt", "pid", "net", "ipc", "uts"} {
+		want(t, kind+" namespace", c.Exec("readlink /proc/self/ns/"+kind), c.Exec("readlink /proc/1/ns/"+kind))
+	}
+	want(t, "cgroups", c.Exec("cat /proc/self/cgroup | sort"), c.Exec("cat /proc/1/cgroup | sort"))
+	want(t, "processes that stay", c.Exec("ls /proc | grep -c '^[0-9]*$' | awk '{print ($1 < 8)}'"), "1")
+
+	_, err = c.TryExec(10, "/no/such/program")
+	if err == nil || !strings.Contains(err.Error(), "/no/such/program") {
+		t.Errorf("a command that doesn't exist: %v", err)
+	}
+	big, err := c.TryExec(30, "sh", "-c", "dd if=/dev/zero bs=1024 count=20000 2>/dev/null | tr '\\0' x")
+	check(t, err)
+	if n := len(big.Stdout); n < 15<<20 || n > 16<<20 {
+		t.Errorf("20 MB of output came back as %d bytes; CRI bounds it at 16 MiB", n)
+	}
+	_, err = d.Runtime.ExecSync(d.Context(), &cri.ExecSyncRequest{ContainerId: strings.Repeat("0", 64), Cmd: []string{"true"}})
+	wantError(t, err, codes.NotFound, strings.Repeat("0", 64))
+}
+
+func TestRootExecTimeout(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("timeout")))
+	c := pod.Run(harness.ContainerConfig("main", harness.Sleep))
+	begin := time.Now()
+	_, err := c.TryExec(1, "sh", "-c", "(trap '' TERM HUP; sleep 47.5) & sleep 47.5")
+	wantError(t, err, codes.DeadlineExceeded)
+	if took := time.Since(begin); took < time.Second || took > 10*time.Second {
+		t.Errorf("a time-out of 1 s took %v", took)
+	}
+	d.Eventually("the timed-out command and its child to be gone", func() bool {
+		return !strings.Contains(c.Exec("ps"), "sleep 47.5")
+	})
+	// A child that keeps the output open does not keep the answer.
+	begin = time.Now()
+	r, err := c.TryExec(20, "sh", "-c", "sleep 15 & echo answer")
+	check(t, err)
+	want(t, "output", string(r.Stdout), "answer\n")
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the answer waited %v for a child in the background", took)
+	}
+}
+
+func TestRootExecInParallel(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("parallel")))
+	c := pod.Run(harness.ContainerConfig("main", harness.Sleep))
+	var wait sync.WaitGroup
+	for i := range 20 {
+		wait.Go(func() {
+			for range 5 {
+				word := strings.Repeat(string(rune('a'+i)), 100)
+				r, err := c.TryExec(30, "echo", word)
+				if err != nil || string(r.Stdout) != word+"\n" || r.ExitCode != 0 {
+					t.Errorf("exec: %v, %v", r, err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func TestRootExecOfStoppedContainer(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("stopped")))
+	ended := pod.Run(harness.ContainerConfig("ended", "true"))
+	ended.Wait()
+	created := pod.Create(harness.ContainerConfig("created", "true"))
+	for _, c := range []*harness.Container{ended, created} {
+		if _, err := c.TryExec(5, "true"); err == nil {
+			t.Errorf("an exec worked in container %s", c.Config.Metadata.Name)
+		}
+	}
+}
