@@ -43,9 +43,11 @@ func (i *interceptor) around(method string, run func() error) (err error) {
 			}).Error("request panicked")
 			err = panicked(method)
 		}
-		i.log.WithFields(logrus.Fields{
-			"op": method, "took": time.Since(start), logrus.ErrorKey: err,
-		}).Debug("request")
+		fields := logrus.Fields{"op": method, "took": time.Since(start)}
+		if err != nil {
+			fields["error"] = err
+		}
+		i.log.WithFields(fields).Debug("request")
 	}()
 	return toStatus(run())
 }
