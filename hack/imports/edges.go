@@ -11,8 +11,8 @@ type Edge struct{ From, To, Why string }
 var Edges = []Edge{
 	{"cmd/berth", "cri", "main wires every room: the door"},
 	{"cmd/berth", "sandbox", "main wires every room: the life cycle"},
-	{"cmd/berth", "sandbox/spec", "main adapts the rooms to what sandbox asks of them"},
 	{"cmd/berth", "sandbox/keeper", "main wires every room: the keeper's client"},
+	{"cmd/berth", "oci", "main wires every room: what compiles launch programs"},
 	{"cmd/berth", "oci/cgroup", "main wires every room: the cgroup tree"},
 	{"cmd/berth", "cni", "main wires every room: the network"},
 	{"cmd/berth", "imagestore", "main wires every room: the images"},

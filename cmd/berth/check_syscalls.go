@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Each probe makes the system call once, in a way that changes nothing on the node.
+
+// clone3 with no arguments at all is EINVAL where it exists (clone(2)).
+func clone3() (string, error) {
+	_, _, errno := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(nil)), 0, 0)
+	if errno != unix.EINVAL {
+		return "", errno
+	}
+	return "yes", nil
+}
+
+func openat2() (string, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &how)
+	if err != nil {
+		return "", err
+	}
+	unix.Close(fd)
+	return "RESOLVE_IN_ROOT", nil
+}
+
+// detachedMount mounts a tmpfs that is attached nowhere and goes with its
+// descriptor.
+func detachedMount() (string, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return "", fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return "", fmt.Errorf("fsconfig: %w", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return "", fmt.Errorf("fsmount: %w", err)
+	}
+	unix.Close(mount)
+	return "fsopen, fsconfig, fsmount", nil
+}
+
+// mountSetattr makes a detached copy of a mount read-only.
+func mountSetattr() (string, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return "", fmt.Errorf("open_tree: %w", err)
+	}
+	defer unix.Close(tree)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return "", fmt.Errorf("mount_setattr: %w", err)
+	}
+	return "recursive read-only", nil
+}
+
+func fileSystem(name string) func() (string, error) {
+	return func() (string, error) {
+		fs, err := unix.Fsopen(name, unix.FSOPEN_CLOEXEC)
+		if errors.Is(err, unix.ENODEV) {
+			return "", errors.New("not in this kernel, and no module")
+		}
+		if err != nil {
+			return "", fmt.Errorf("fsopen: %w", err)
+		}
+		unix.Close(fs)
+		return "yes", nil
+	}
+}
+
+// overlayLayers gives an overlay that is never mounted one layer.
+func overlayLayers() (string, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return "", fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "lowerdir+", "/"); err != nil {
+		return "", fmt.Errorf("fsconfig: %w", err)
+	}
+	return "yes", nil
+}
+
+func pidfd() (string, error) {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return "", err
+	}
+	unix.Close(fd)
+	return "yes", nil
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/pelletier/go-toml/v2"
+)
+
+// The example is the defaults: decoded over nothing it gives them, so it has every
+// key that isn't zero, and it has the others too.
+func TestExampleIsTheDefaults(t *testing.T) {
+	var got config
+	if err := decodeConfig("example.toml", []byte(exampleConfig), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(defaultConfig(), got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("-defaults +example:\n%s", diff)
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal([]byte(exampleConfig), &tree); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range configKeys() {
+		if !has(tree, strings.Split(key, ".")) {
+			t.Errorf("the example doesn't show %s", key)
+		}
+	}
+	if err := got.Validate(); err != nil {
+		t.Errorf("the defaults aren't valid: %v", err)
+	}
+}
+
+// Every key has a comment above it.
+func TestExampleIsCommented(t *testing.T) {
+	lines := strings.Split(exampleConfig, "\n")
+	for i, line := range lines {
+		if strings.Contains(line, " = ") && !strings.HasPrefix(line, "#") && !strings.HasPrefix(lines[i-1], "#") {
+			t.Errorf("no comment above %q", line)
+		}
+	}
+}
+
+func TestDocumentationNamesEveryKey(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range configKeys() {
+		if !bytes.Contains(page, []byte("`"+key+"`")) {
+			t.Errorf("docs/configuration.md doesn't name %s", key)
+		}
+	}
+}
+
+// configKeys lists the keys that a file can have, by the structs' own tags.
+func configKeys() []string { return keysOf(reflect.TypeFor[config](), "") }
+
+func keysOf(t reflect.Type, prefix string) []string {
+	var out []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key := f.Tag.Get("toml")
+		switch {
+		case key == "-":
+		case f.Type.Kind() == reflect.Struct:
+			out = append(out, keysOf(f.Type, prefix+key+".")...)
+		default:
+			out = append(out, prefix+key)
+		}
+	}
+	return out
+}
+
+func has(tree map[string]any, path []string) bool {
+	value, ok := tree[path[0]]
+	if len(path) == 1 || !ok {
+		return ok
+	}
+	below, ok := value.(map[string]any)
+	return ok && has(below, path[1:])
+}
+
+// What is written reads back to the same.
+func TestWriteConfig(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.Root, cfg.Network.BuiltinMTU, cfg.Images.Pinned = "/elsewhere", 1400, []string{"a", "b"}
+	var text bytes.Buffer
+	if err := writeConfig(&text, cfg); err != nil {
+		t.Fatal(err)
+	}
+	var back config
+	if err := decodeConfig("text", text.Bytes(), &back); err != nil {
+		t.Fatalf("%v in\n%s", err, text.String())
+	}
+	if diff := cmp.Diff(cfg, back, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestReadConfigErrors(t *testing.T) {
+	for text, want := range map[string][]string{
+		"root = \"/r\"\nrot = 1\n[images]\nplatfrom = \"x\"\n": {
+			":2:1: no such key: rot", ":4:1: no such key: images.platfrom",
+		},
+		"[nope]\nx = 1\n": {":1:2: no such key: nope"},
+		"root = 5\n":      {":1:8: "},
+		"root = \"a\n":    {":1:"},
+		"[images]\npull_progress_timeout = \"soon\"": {":2:25: ", "soon"},
+	} {
+		path := filepath.Join(t.TempDir(), "c.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readConfig(path)
+		if err == nil {
+			t.Errorf("%q was taken", text)
+			continue
+		}
+		for _, part := range want {
+			if part[0] == ':' {
+				part = path + part
+			}
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q: error %q doesn't say %q", text, err, part)
+			}
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	for want, change := range map[string]func(*config){
+		"root":                        func(c *config) { c.Root = "var/lib" },
+		"state":                       func(c *config) { c.State = "" },
+		"socket":                      func(c *config) { c.Socket = "berth.sock" },
+		"is 104 bytes long":           func(c *config) { c.State = "/" + strings.Repeat("x", 104-len("//berth.sock")) },
+		"keeper":                      func(c *config) { c.Keeper = "berth-keeper" },
+		"log.level":                   func(c *config) { c.Log.Level = "loud" },
+		"log.format":                  func(c *config) { c.Log.Format = "xml" },
+		"images.max_image_bytes":      func(c *config) { c.Images.MaxImageBytes = -1 },
+		"sandbox.cgroup_driver":       func(c *config) { c.Sandbox.CgroupDriver = "none" },
+		"\nnetwork.ip_preference":     func(c *config) { c.Network.ConfDir, c.Network.IPPreference = "x", "ipv5" },
+		"network.conf_dir \"x\": not": func(c *config) { c.Network.ConfDir, c.Network.IPPreference = "x", "ipv5" },
+	} {
+		cfg := defaultConfig()
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// run executes the command as a shell would.
+func run(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := newRootCommand()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestConfigCommand(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.toml")
+	if err := os.WriteFile(path, []byte("root = \"/from/file\"\nstate = \"/from/file\"\n[network]\nbin_dirs = [\"/a\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run(t, "config", "--config", path, "--state", "/from/flag", "--cni-bin-dir", "/b,/c", "--cni-bin-dir", "/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got config
+	if err := decodeConfig("output", []byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := defaultConfig()
+	want.Root, want.State, want.Network.BinDirs = "/from/file", "/from/flag", []string{"/b", "/c", "/d"}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+
+	if out, err = run(t, "config", "default"); err != nil || out != exampleConfig {
+		t.Errorf("config default: %v, %q", err, out)
+	}
+	if out, err = run(t, "config", "check", path); err != nil || out != path+": good\n" {
+		t.Errorf("config check: %q, %v", out, err)
+	}
+	if _, err = run(t, "config", "--config", path+".missing"); err == nil {
+		t.Error("a missing file that was asked for is no error")
+	}
+	if _, err = run(t, "config", "--config", path, "--log-level", "loud"); err == nil {
+		t.Error("a bad flag was taken")
+	}
+}
+
+// Each flag reaches its key.
+func TestFlags(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.toml")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{
+		"root": "root", "state": "state", "socket": "socket", "keeper": "keeper",
+		"registry-config-dir": "images.registry_config_dir", "cni-conf-dir": "network.conf_dir",
+	} {
+		out, err := run(t, "config", "--config", path, "--"+flag, "/given")
+		if err != nil {
+			t.Errorf("--%s: %v", flag, err)
+			continue
+		}
+		var tree map[string]any
+		if err := toml.Unmarshal([]byte(out), &tree); err != nil {
+			t.Fatal(err)
+		}
+		value := any(tree)
+		for _, key := range strings.Split(want, ".") {
+			value = value.(map[string]any)[key]
+		}
+		if value != "/given" {
+			t.Errorf("--%s: %s is %v", flag, want, value)
+		}
+	}
+}

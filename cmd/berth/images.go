@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/berth-runtime/berth/cri"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// newImagesCommand asks the running daemon: by CRI, and by berth's own method for
+// the import, which CRI doesn't have.
+func newImagesCommand(flags *configFlags) *cobra.Command {
+	cmd := &cobra.Command{Use: "images", Short: "Images of the running daemon"}
+	var name string
+	importing := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Import an archive (OCI layout or docker save, also compressed); - reads standard input",
+		Args:  cobra.ExactArgs(1),
+		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, args []string) error {
+			return importImage(ctx, conn, out, args[0], name)
+		}),
+	}
+	importing.Flags().StringVar(&name, "name", "", "`reference` for an image that the archive gives no name")
+	cmd.AddCommand(importing,
+		&cobra.Command{
+			Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: cobra.NoArgs,
+			RunE: onDaemon(flags, listImages),
+		},
+		&cobra.Command{
+			Use: "pull REFERENCE…", Short: "Pull images", Args: cobra.MinimumNArgs(1),
+			RunE: onDaemon(flags, pullImages),
+		},
+		&cobra.Command{
+			Use: "rm REFERENCE…", Short: "Remove images, with all of their names", Args: cobra.MinimumNArgs(1),
+			RunE: onDaemon(flags, removeImages),
+		},
+	)
+	return cmd
+}
+
+// onDaemon makes a cobra function of one that needs the daemon.
+func onDaemon(flags *configFlags, run func(context.Context, *grpc.ClientConn, io.Writer, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cfg, err := flags.load()
+		if err != nil {
+			return err
+		}
+		conn, err := dial(cfg.socket())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		return run(cmd.Context(), conn, cmd.OutOrStdout(), args)
+	}
+}
+
+func importImage(ctx context.Context, conn *grpc.ClientConn, out io.Writer, path, name string) error {
+	archive := os.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("open archive: %w", err)
+		}
+		defer f.Close()
+		archive = f
+	}
+	images, err := cri.ImportImage(ctx, conn, archive, name)
+	if err != nil {
+		return plain("import "+path, err)
+	}
+	for _, image := range images {
+		fmt.Fprintln(out, image.Id, strings.Join(image.RepoTags, " "))
+	}
+	return nil
+}
+
+func listImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, _ []string) error {
+	response, err := v1.NewImageServiceClient(conn).ListImages(ctx, &v1.ListImagesRequest{})
+	if err != nil {
+		return plain("list images", err)
+	}
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tID\tSIZE")
+	for _, image := range response.Images {
+		for _, name := range imageNames(image) {
+			fmt.Fprintf(table, "%s\t%s\t%s\n", name, shortID(image.Id), formatSize(image.Size))
+		}
+	}
+	return table.Flush()
+}
+
+// imageNames gives an image a line for each tag, and one for an image without any.
+func imageNames(image *v1.Image) []string {
+	switch {
+	case len(image.RepoTags) > 0:
+		return image.RepoTags
+	case len(image.RepoDigests) > 0:
+		return image.RepoDigests
+	}
+	return []string{"<none>"}
+}
+
+// shortID gives the 12 hex characters that people type.
+func shortID(id string) string {
+	id = strings.TrimPrefix(id, "sha256:")
+	return id[:min(len(id), 12)]
+}
+
+func formatSize(n uint64) string {
+	const unit = 1000
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n)/unit, 0
+	for value >= unit {
+		value, prefix = value/unit, prefix+1
+	}
+	return fmt.Sprintf("%.1f %cB", value, "kMGTPE"[prefix])
+}
+
+func pullImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
+	for _, ref := range refs {
+		response, err := v1.NewImageServiceClient(conn).PullImage(ctx, &v1.PullImageRequest{Image: &v1.ImageSpec{Image: ref}})
+		if err != nil {
+			return plain("pull "+ref, err)
+		}
+		fmt.Fprintln(out, response.ImageRef, ref)
+	}
+	return nil
+}
+
+// removeImages says which images weren't there: CRI takes their removal for done,
+// a person may have mistyped.
+func removeImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
+	client := v1.NewImageServiceClient(conn)
+	for _, ref := range refs {
+		spec := &v1.ImageSpec{Image: ref}
+		known, err := client.ImageStatus(ctx, &v1.ImageStatusRequest{Image: spec})
+		if err != nil {
+			return plain("find "+ref, err)
+		}
+		if known.Image == nil {
+			return fmt.Errorf("remove %s: no such image", ref)
+		}
+		if _, err := client.RemoveImage(ctx, &v1.RemoveImageRequest{Image: spec}); err != nil {
+			return plain("remove "+ref, err)
+		}
+		fmt.Fprintln(out, "removed", known.Image.Id)
+	}
+	return nil
+}
