@@ -105,7 +105,9 @@ func f(name, content string) file {
 	return file{tar.Header{Name: name, Mode: 0o644}, content}
 }
 
-func dir(name string) file { return file{tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeDir}, ""} }
+func dir(name string) file {
+	return file{tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeDir}, ""}
+}
 
 func tarOf(t testing.TB, files ...file) []byte {
 	t.Helper()

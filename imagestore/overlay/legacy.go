@@ -13,19 +13,22 @@ import (
 
 // mountByString is for kernels without "lowerdir+". It runs in a thread of its own, which ends with it: its mount namespace and working
 // directory are the thread's alone.
-func mountByString(o Options) (*os.File, error) {
-	type result struct {
-		file *os.File
-		err  error
-	}
-	done := make(chan result, 1)
+func mountByString(o Options) (file *os.File, err error) {
+	done := make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its namespace with the thread
-		file, err := mountInThread(o)
-		done <- result{file, err}
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread never ends, and is what /proc/self shows: while this goroutine occupies it, the next gets another.
+			file, err = mountByString(o)
+			runtime.UnlockOSThread()
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine, and its namespace with the thread.
+		file, err = mountInThread(o)
 	}()
-	r := <-done
-	return r.file, r.err
+	<-done
+	return file, err
 }
 
 func mountInThread(o Options) (*os.File, error) {
