@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -83,8 +84,8 @@ func Build(in Input) (*specs.Spec, error) {
 	}
 	if !c.Security.Privileged {
 		linux.Seccomp = in.Seccomp
-		linux.MaskedPaths = c.Security.MaskedPaths
-		linux.ReadonlyPaths = c.Security.ReadonlyPaths
+		linux.MaskedPaths = slices.Clone(c.Security.MaskedPaths)
+		linux.ReadonlyPaths = slices.Clone(c.Security.ReadonlyPaths)
 	}
 	return &specs.Spec{
 		Version:     specs.Version,

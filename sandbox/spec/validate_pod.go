@@ -158,7 +158,7 @@ func validateCgroupParent(parent string) error {
 	if err := validateAbsolute(field, parent); err != nil {
 		return err
 	}
-	if path.Clean(parent) != strings.TrimSuffix(parent, "/") {
+	if strings.Contains(parent, "//") || path.Clean(parent) != strings.TrimSuffix(parent, "/") {
 		return invalid(field, parent, `must not have "." or empty elements`)
 	}
 	for element := range strings.SplitSeq(parent[1:], "/") {
