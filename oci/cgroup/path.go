@@ -37,7 +37,7 @@ func ContainerPath(driver Driver, parent, id string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return cleanPath(slice + "/berth-" + id + ".scope")
+		return cleanPath(strings.TrimSuffix(slice, "/") + "/berth-" + id + ".scope")
 	}
 	if parent == "" {
 		parent = "/"
