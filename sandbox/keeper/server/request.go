@@ -33,7 +33,7 @@ func (s *Server) request(ses *session, m wire.Message) {
 		ses.answer(m.ID, wire.Result{})
 	case wire.KindForget, wire.KindAbort:
 		f.close()
-		s.forget(r.Key)
+		s.forget(r.Key, m.Kind == wire.KindAbort)
 		ses.answer(m.ID, wire.Result{})
 	case wire.KindReopen:
 		s.reopen(ses, m.ID, r, f)
@@ -116,8 +116,9 @@ func (s *Server) holdFiles(r *wire.Record, f *files) {
 	e.hold(r.Holds, holds)
 }
 
-// forget drops a key; a launch under way is aborted.
-func (s *Server) forget(key string) {
+// forget drops a key; a launch under way is aborted. kill is for a launch that was to be aborted and
+// was quicker.
+func (s *Server) forget(key string, kill bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.table[key]
@@ -128,7 +129,14 @@ func (s *Server) forget(key string) {
 		e.launching.abort()
 		return
 	}
-	s.drop(e)
+	if !kill {
+		s.drop(e)
+		return
+	}
+	if e.process != nil && e.process.death == nil {
+		_ = unix.PidfdSendSignal(e.process.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is gone
+	}
+	s.dropProcess(e)
 }
 
 func (s *Server) reopen(ses *session, id uint32, r *wire.Record, f *files) {

@@ -61,6 +61,9 @@ func NewConn(fd int) (*Conn, error) {
 // Close ends the conversation; blocked calls return.
 func (c *Conn) Close() error { return c.file.Close() }
 
+// SetDeadline makes calls that block at that time return os.ErrDeadlineExceeded; the zero time: never.
+func (c *Conn) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
+
 // Send sends a message, in several packets when it has many descriptors. It blocks while the peer
 // doesn't read.
 func (c *Conn) Send(m Message) error {
