@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -20,11 +21,15 @@ import (
 // ErrNoAddress says that the IPAM plugin gave none.
 var ErrNoAddress = errors.New("the IPAM plugin gave no address")
 
+// memoTTL is how long the host's sysctls are believed to be as we set them.
+const memoTTL = 10 * time.Second
+
 // Plugin is the bridge plugin.
 type Plugin struct {
 	host   *link.Space
 	tables *nft.Tables
 	reaper *link.Reaper
+	memo   *link.Memo
 
 	mu sync.Mutex // over making bridges and giving them addresses
 }
@@ -33,7 +38,7 @@ var _ plugin.Plugin = (*Plugin)(nil)
 
 // New makes bridges in host, masquerades by tables, and leaves veth pairs to reaper. All three stay the caller's.
 func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
-	return &Plugin{host: host, tables: tables, reaper: reaper}
+	return &Plugin{host: host, tables: tables, reaper: reaper, memo: link.NewMemo(memoTTL)}
 }
 
 // Supports is nil but for macspoofchk.
@@ -62,7 +67,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		}
 	}
 	gateways := addGateways(conf, result)
-	v, err := p.addPair(conf, c, br)
+	v, err := p.addPair(conf, c, br, macFor(conf, result))
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +83,19 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		return result, nil
 	}
 	return result, p.waitPort(ctx, v.host)
+}
+
+// macFor is the MAC address of the container: as asked for, or that of its first address.
+func macFor(conf *config, result *types100.Result) net.HardwareAddr {
+	if conf.mac != nil {
+		return conf.mac
+	}
+	for _, ip := range result.IPs {
+		if p := link.Prefix(ip.Address); p.IsValid() {
+			return link.MACFor(p.Addr())
+		}
+	}
+	return link.RandomMAC()
 }
 
 // allocate runs the IPAM plugin.
@@ -112,10 +130,8 @@ func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *ne
 		on = l
 		result.Interfaces = append(result.Interfaces, &types100.Interface{Name: l.Attrs().Name, Mac: l.Attrs().HardwareAddr.String()})
 	}
-	for _, gw := range gateways {
-		if err := p.ensureGateway(conf, on, gw); err != nil {
-			return err
-		}
+	if err := p.ensureGateways(conf, on, gateways); err != nil {
+		return err
 	}
 	if err := p.forwarding(gateways); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -107,24 +108,34 @@ func (p *Plugin) makeBridge(conf *config) error {
 		}
 	}
 	// The routes of the bridge are ours. Fails on a host without IPv6, where no router is heard.
-	_ = p.host.SetSysctls(link.Sysctl{Name: "net/ipv6/conf/" + conf.Bridge + "/accept_ra", Value: "0"})
+	_ = p.host.SetSysctls("net/ipv6/conf/"+conf.Bridge, link.Sysctl{Name: "accept_ra", Value: "0"})
 	return nil
 }
 
-// ensureGateway gives the bridge, or its interface in a VLAN, the address that is the containers' gateway.
-func (p *Plugin) ensureGateway(conf *config, on netlink.Link, gw netip.Prefix) error {
+// ensureGateways gives the bridge, or its interface in a VLAN, the addresses that are the containers' gateways.
+func (p *Plugin) ensureGateways(conf *config, on netlink.Link, gateways []netip.Prefix) error {
+	if len(gateways) == 0 {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	index, name := on.Attrs().Index, on.Attrs().Name
-	have, err := p.host.Addresses(index)
+	have, err := p.host.Addresses(on.Attrs().Index)
 	if err != nil {
 		return err
 	}
-	for _, a := range have {
-		if a.Prefix == gw {
-			return nil
+	for _, gw := range gateways {
+		if slices.ContainsFunc(have, func(a link.Address) bool { return a.Prefix == gw }) {
+			continue
+		}
+		if err := p.addGateway(conf, on, gw, have); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have []link.Address) error {
+	index, name := on.Attrs().Index, on.Attrs().Name
 	for _, a := range have {
 		if a.Prefix.Addr().Is4() != gw.Addr().Is4() {
 			continue
@@ -157,14 +168,18 @@ func (p *Plugin) forwarding(gateways []netip.Prefix) error {
 		v4, v6 = v4 || gw.Addr().Is4(), v6 || gw.Addr().Is6()
 	}
 	if v4 {
-		if err := p.host.SetSysctls(link.Sysctl{Name: "net/ipv4/ip_forward", Value: "1"}); err != nil {
+		_, err := p.memo.Do("forward4", func() (string, error) {
+			return "", p.host.SetSysctls("net/ipv4", link.Sysctl{Name: "ip_forward", Value: "1"})
+		})
+		if err != nil {
 			return err
 		}
 	}
-	if v6 {
-		return p.host.Do(forward6)
+	if !v6 {
+		return nil
 	}
-	return nil
+	_, err := p.memo.Do("forward6", func() (string, error) { return "", p.host.Do(forward6) })
+	return err
 }
 
 // forward6 makes the host an IPv6 router. A router hears no routers (accept_ra 1 ends with forwarding, ip-sysctl.rst), so the

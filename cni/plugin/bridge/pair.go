@@ -36,12 +36,9 @@ type pair struct {
 }
 
 // addPair joins the container to the bridge. The end in the container is down, the other up.
-func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge) (*pair, error) {
+func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge, mac net.HardwareAddr) (*pair, error) {
 	for try := 0; ; try++ {
-		v := &pair{host: link.RandomName(), pod: c.IfName, hostMAC: link.RandomMAC(), podMAC: conf.mac}
-		if v.podMAC == nil {
-			v.podMAC = link.RandomMAC()
-		}
+		v := &pair{host: link.RandomName(), pod: c.IfName, hostMAC: link.RandomMAC(), podMAC: mac}
 		err := p.host.AddVeth(link.Veth{
 			Name: v.host, MAC: v.hostMAC, Master: br.Index, Pod: c.Pod, PodName: v.pod, PodMAC: v.podMAC, MTU: conf.MTU,
 		})
@@ -114,25 +111,27 @@ func (p *Plugin) waitPort(ctx context.Context, name string) error {
 	}
 }
 
-// podSysctls are what the interface needs before it comes up. The host must learn at once that an address has a new owner:
-// addresses are given out again.
-func podSysctls(conf *config, name string, v6 bool) []link.Sysctl {
-	list := []link.Sysctl{{Name: "net/ipv4/conf/" + name + "/arp_notify", Value: "1"}}
-	if !v6 {
-		return list
-	}
-	at := "net/ipv6/conf/" + name
-	dad := "0"
+// podSysctls are what the interface needs before it comes up, when it has IPv6 addresses: no duplicate address detection for the
+// link-local one either, addresses that survive a down, and no routes but ours.
+func podSysctls(conf *config) []link.Sysctl {
 	if conf.EnableDAD {
-		dad = "1"
-		list = append(list, link.Sysctl{Name: at + "/enhanced_dad", Value: "1"})
+		return []link.Sysctl{{Name: "enhanced_dad", Value: "1"}, {Name: "accept_dad", Value: "1"}, {Name: "keep_addr_on_down", Value: "1"}}
 	}
-	return append(list,
-		link.Sysctl{Name: "net/ipv6/conf/lo/disable_ipv6", Value: "0"},
-		link.Sysctl{Name: at + "/disable_ipv6", Value: "0"},
-		link.Sysctl{Name: at + "/accept_dad", Value: dad},
-		link.Sysctl{Name: at + "/keep_addr_on_down", Value: "1"},
-		link.Sysctl{Name: at + "/ndisc_notify", Value: "1"})
+	return []link.Sysctl{{Name: "accept_dad", Value: "0"}, {Name: "keep_addr_on_down", Value: "1"}, {Name: "accept_ra", Value: "0"}}
+}
+
+// addAddress gives the container's interface an address. IPv6 can be off in new namespaces (conf/default/disable_ipv6).
+func addAddress(conf *config, pod *link.Space, name string, index int, p netip.Prefix) error {
+	err := pod.AddAddress(index, p, conf.EnableDAD)
+	if !errors.Is(err, syscall.EACCES) || p.Addr().Is4() {
+		return err
+	}
+	for _, on := range []string{"lo", name} {
+		if err := pod.SetSysctls("net/ipv6/conf/"+on, link.Sysctl{Name: "disable_ipv6", Value: "0"}); err != nil {
+			return err
+		}
+	}
+	return pod.AddAddress(index, p, conf.EnableDAD)
 }
 
 // configure brings the container's interface up with the addresses and routes of the result.
@@ -145,8 +144,10 @@ func configure(ctx context.Context, conf *config, c *plugin.Call, result *types1
 	for _, a := range addrs {
 		v6 = v6 || a.Addr().Is6()
 	}
-	if err := c.Pod.SetSysctls(podSysctls(conf, c.IfName, v6)...); err != nil {
-		return err
+	if v6 {
+		if err := c.Pod.SetSysctls("net/ipv6/conf/"+c.IfName, podSysctls(conf)...); err != nil {
+			return err
+		}
 	}
 	l, err := c.Pod.Link(c.IfName)
 	if err != nil {
@@ -157,11 +158,11 @@ func configure(ctx context.Context, conf *config, c *plugin.Call, result *types1
 	}
 	index := l.Attrs().Index
 	for _, a := range addrs {
-		if err := c.Pod.AddAddress(index, a, conf.EnableDAD); err != nil {
+		if err := addAddress(conf, c.Pod, c.IfName, index, a); err != nil {
 			return fmt.Errorf("interface %s: %w", c.IfName, err)
 		}
 	}
-	if err := c.Pod.Netlink().LinkSetUp(l); err != nil {
+	if err := c.Pod.Up(index); err != nil {
 		return fmt.Errorf("bring up %s: %w", c.IfName, err)
 	}
 	if v6 && conf.EnableDAD {

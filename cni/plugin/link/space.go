@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -120,30 +119,4 @@ func (s *Space) visit(fn func() error) error {
 	}
 	runtime.UnlockOSThread()
 	return err
-}
-
-// Sysctl is a kernel variable below /proc/sys and the value that it is to have. Names are paths, as interfaces may have dots.
-type Sysctl struct{ Name, Value string }
-
-// SetSysctls writes the variables that have another value.
-func (s *Space) SetSysctls(list ...Sysctl) error {
-	return s.Do(func() error {
-		for _, v := range list {
-			if err := v.set(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (v Sysctl) set() error {
-	path := "/proc/sys/" + v.Name
-	if now, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(now)) == v.Value {
-		return nil
-	}
-	if err := os.WriteFile(path, []byte(v.Value), 0o644); err != nil {
-		return fmt.Errorf("set sysctl %s=%s: %w", v.Name, v.Value, err)
-	}
-	return nil
 }

@@ -2,10 +2,12 @@ package link
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -43,6 +45,18 @@ func RandomMAC() net.HardwareAddr {
 	_, _ = rand.Read(mac)
 	mac[0] = mac[0]&^1 | 2
 	return mac
+}
+
+// MACFor returns the address that a pod with an IP address always gets. Whoever remembers the MAC address of a pod that had the IP
+// address before is right, so nobody has to be told; what tells (arp_notify, ndisc_notify) goes to every pod of the bridge,
+// which is dear with many.
+func MACFor(ip netip.Addr) net.HardwareAddr {
+	if ip.Is4() {
+		b := ip.As4()
+		return net.HardwareAddr{0x0a, 0x58, b[0], b[1], b[2], b[3]} // the form that kubenet and older bridge plugins gave
+	}
+	sum := sha256.Sum256(ip.AsSlice())
+	return net.HardwareAddr{0x06, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
 // AddVeth makes the pair, both ends down. It is EEXIST when either name is taken.
@@ -123,6 +137,9 @@ func (s *Space) request(kind, flags int) *nl.NetlinkRequest {
 	req.Sockets = s.sockets
 	return req
 }
+
+// Up brings the interface with an index up.
+func (s *Space) Up(index int) error { return s.handle.LinkSetUp(at(index)) }
 
 // Link returns the interface called name, nil when there is none.
 func (s *Space) Link(name string) (netlink.Link, error) {

@@ -24,16 +24,12 @@ type Plugin struct{}
 
 var _ plugin.Plugin = Plugin{}
 
+// index is lo's in every namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
+const index = 1
+
 // Up brings lo up in a pod. It may be called twice.
 func Up(pod *link.Space) error {
-	lo, err := pod.Link(name)
-	if err != nil {
-		return err
-	}
-	if lo == nil {
-		return fmt.Errorf("bring up %s: no such interface in %s", name, pod.Path())
-	}
-	if err := pod.Netlink().LinkSetUp(lo); err != nil {
+	if err := pod.Up(index); err != nil {
 		return fmt.Errorf("bring up %s: %w", name, err)
 	}
 	return nil
@@ -50,12 +46,8 @@ func (Plugin) Add(_ context.Context, c *plugin.Call) (*types100.Result, error) {
 	if previous, err := plugin.Previous(c.Config); err != nil || previous != nil {
 		return previous, err
 	}
-	lo, err := c.Pod.Link(name)
-	if err != nil {
-		return nil, err
-	}
 	result := &types100.Result{Interfaces: []*types100.Interface{{Name: name, Mac: "00:00:00:00:00:00", Sandbox: c.NetNS}}}
-	addrs, err := c.Pod.Addresses(lo.Attrs().Index)
+	addrs, err := c.Pod.Addresses(index)
 	if err != nil {
 		return nil, err
 	}

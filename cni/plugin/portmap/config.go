@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/nftables/expr"
 
 	"github.com/berth-runtime/berth/cni/plugin"
@@ -125,11 +126,7 @@ func (c *config) options() (nft.Options, error) {
 }
 
 // targets are the first addresses of each family that the container has on the interface, as the plugins before us tell.
-func targets(c *plugin.Call) ([]netip.Prefix, error) {
-	previous, err := plugin.Previous(c.Config)
-	if err != nil {
-		return nil, err
-	}
+func targets(c *plugin.Call, previous *types100.Result) ([]netip.Prefix, error) {
 	if previous == nil {
 		return nil, plugin.Keyf("prevResult", "missing: the plugin must be chained behind another")
 	}

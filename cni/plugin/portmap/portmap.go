@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"strings"
+	"strconv"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -21,16 +21,22 @@ import (
 // ErrMissing says that a published port is no longer led to the container.
 var ErrMissing = errors.New("not published")
 
+// memoTTL is how long what the host was prepared to is believed.
+const memoTTL = 10 * time.Second
+
 // Plugin is the portmap plugin.
 type Plugin struct {
 	host   *link.Space
 	tables *nft.Tables
+	memo   *link.Memo
 }
 
 var _ plugin.Plugin = (*Plugin)(nil)
 
 // New publishes ports of host by tables. Both stay the caller's.
-func New(host *link.Space, tables *nft.Tables) *Plugin { return &Plugin{host: host, tables: tables} }
+func New(host *link.Space, tables *nft.Tables) *Plugin {
+	return &Plugin{host: host, tables: tables, memo: link.NewMemo(memoTTL)}
+}
 
 // Supports is nil for all configurations but those with conditions or chains of another program.
 func (p *Plugin) Supports(data []byte) error {
@@ -55,7 +61,7 @@ func (p *Plugin) Add(_ context.Context, c *plugin.Call) (*types100.Result, error
 	if err != nil {
 		return nil, err
 	}
-	to, err := targets(c)
+	to, err := targets(c, previous)
 	if err != nil {
 		return nil, err
 	}
@@ -88,35 +94,32 @@ func (p *Plugin) prepareHost(conf *config, to []netip.Prefix, opts *nft.Options)
 		if !addr.Addr().Is4() {
 			continue
 		}
-		name, err := p.leadsTo(addr.Addr())
-		if err != nil {
-			return err
-		}
-		if name == "" {
-			continue
-		}
-		if err := p.host.SetSysctls(link.Sysctl{Name: "net/ipv4/conf/" + name + "/route_localnet", Value: "1"}); err != nil {
+		if err := p.openLocalnet(addr.Addr()); err != nil {
 			return err
 		}
 	}
-	return p.host.Do(func() error {
-		value, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
-		opts.Hairpin = err != nil || strings.TrimSpace(string(value)) != "1"
-		return nil
+	filtered, err := p.memo.Do("bridge-nf", func() (string, error) {
+		return p.host.ReadSysctl("net/bridge/bridge-nf-call-iptables")
 	})
+	opts.Hairpin = filtered != "1"
+	return err
 }
 
-// leadsTo is the interface that packets for addr leave by, "" when there is no route.
-func (p *Plugin) leadsTo(addr netip.Addr) (string, error) {
+// openLocalnet lets 127.0.0.1 leave by the interface that packets for addr leave by.
+func (p *Plugin) openLocalnet(addr netip.Addr) error {
 	routes, err := p.host.Netlink().RouteGet(addr.AsSlice())
 	if err != nil || len(routes) == 0 {
-		return "", nil
+		return nil // no route, no packets
 	}
-	l, err := p.host.LinkAt(routes[0].LinkIndex)
-	if err != nil || l == nil {
-		return "", err
-	}
-	return l.Attrs().Name, nil
+	index := routes[0].LinkIndex
+	_, err = p.memo.Do("localnet "+strconv.Itoa(index), func() (string, error) {
+		l, err := p.host.LinkAt(index)
+		if err != nil || l == nil {
+			return "", err
+		}
+		return "", p.host.SetSysctls("net/ipv4/conf/"+l.Attrs().Name, link.Sysctl{Name: "route_localnet", Value: "1"})
+	})
+	return err
 }
 
 // forgetUDP drops what connection tracking knows of published UDP ports: a sender that never pauses would otherwise go on to
@@ -160,7 +163,11 @@ func (p *Plugin) Check(_ context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	to, err := targets(c)
+	previous, err := plugin.Previous(c.Config)
+	if err != nil {
+		return err
+	}
+	to, err := targets(c, previous)
 	if err != nil {
 		return err
 	}
