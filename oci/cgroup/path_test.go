@@ -54,7 +54,7 @@ func FuzzPath(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if path.Clean(got) != got || !strings.HasPrefix(got, "/") || strings.ContainsAny(got, "\x00\n") || strings.Contains(got, "..") && !strings.Contains(parent+id, "..") {
+			if path.Clean(got) != got || !strings.HasPrefix(got, "/") || strings.ContainsAny(got, "\x00\n") {
 				t.Errorf("%q, %q: %q", parent, id, got)
 			}
 			if !strings.HasSuffix(strings.TrimSuffix(got, ".scope"), id) {
