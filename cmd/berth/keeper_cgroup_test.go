@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/sirupsen/logrus"
 )
 
 func TestRootKeeperCgroup(t *testing.T) {
@@ -29,9 +30,10 @@ func TestRootKeeperCgroup(t *testing.T) {
 	own := newKeeperCgroup(tree, cfg)
 	t.Cleanup(func() { own.remove(t.Context()) })
 	for range 2 { // a successor enters the group that is there
-		if err := own.enter(process.Process.Pid); err != nil {
+		if err := own.enterSoon(logrus.New())(process.Process.Pid); err != nil {
 			t.Fatal(err)
 		}
+		own.moving.Wait()
 	}
 	pids, err := tree.Load(own.path).Processes()
 	if err != nil || !slices.Equal(pids, []int{process.Process.Pid}) {

@@ -23,7 +23,7 @@ type rooms struct {
 	network *cni.Network
 	keeper  *keeper.Client
 	cgroups *cgroup.Tree
-	own     keeperCgroup
+	own     *keeperCgroup
 	node    *oci.Node
 	pods    *sandbox.Manager
 }
@@ -81,7 +81,7 @@ func (r *rooms) openProcesses(ctx context.Context, cfg config, log *logrus.Logge
 		Dir:      filepath.Join(cfg.State, "keeper"),
 		Binary:   binary,
 		StateDir: cfg.State,
-		Enter:    r.own.enter,
+		Enter:    r.own.enterSoon(log),
 		Log:      log,
 	})
 	return wrap("connect to keeper", err)
