@@ -62,7 +62,9 @@ func (c *Client) dial(ctx context.Context) (*wire.Conn, wire.Hello, []keptMessag
 			return conn, hello, kept, nil
 		}
 		conn.Close()
-		if !errors.Is(err, ErrBusy) || time.Since(start) > busyPatience {
+		// A keeper may be dying just now; the next connect finds it dead, and another is started.
+		dying := errors.Is(err, io.EOF) || gone(err)
+		if !errors.Is(err, ErrBusy) && !dying || time.Since(start) > busyPatience {
 			return nil, wire.Hello{}, nil, err
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
