@@ -22,6 +22,10 @@ type network struct {
 	list    *libcni.NetworkConfigList
 	file    string // "" for the built-in one
 	builtin bool
+
+	check   sync.Once
+	invalid error    // what our plugins have against it; ready returns it
+	foreign []string // types of ours whose configuration here is the reference plugin's matter
 }
 
 func (n *network) String() string {

@@ -68,6 +68,7 @@ type Network struct {
 
 	mu       sync.Mutex
 	subnets  []netip.Prefix  // of the built-in network
+	own      *network        // the built-in network, nil until it is wanted
 	attached map[string]bool // ids with a record; true when we attached them and they are nobody else's garbage
 	idle     *time.Timer
 	reported error // what the STATUS of the plugins said last
@@ -205,13 +206,15 @@ func (n *Network) network() (*network, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	n.mu.Lock()
-	subnets := n.subnets
-	n.mu.Unlock()
-	list, err := n.builtin.list(subnets)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	defer n.mu.Unlock()
+	if n.own == nil {
+		list, err := n.builtin.list(n.subnets)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+		}
+		n.own = &network{list: list, builtin: true}
 	}
-	return &network{list: list, builtin: true}, nil
+	return n.own, nil
 }
 
 // SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon. Pods that are attached keep
@@ -228,7 +231,7 @@ func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 	if err := n.builtin.save(cidrs); err != nil {
 		return err
 	}
-	n.subnets = append([]netip.Prefix(nil), cidrs...)
+	n.subnets, n.own = append([]netip.Prefix(nil), cidrs...), nil
 	return nil
 }
 
@@ -252,6 +255,9 @@ func (n *Network) Add(ctx context.Context, a Attachment) (*Result, error) {
 	}
 	net, err := n.network()
 	if err != nil {
+		return nil, err
+	}
+	if err := n.ready(net); err != nil {
 		return nil, err
 	}
 	intent, err := a.intent(net)
@@ -391,8 +397,8 @@ func (n *Network) known(id string) (*intent, *network, error) {
 		n.log.WithError(err).WithField("pod", id).Warn("record of attachment is unreadable")
 	}
 	net, err := n.network()
-	if err != nil {
-		return nil, nil, nil // no record, no configuration: nothing that anybody could undo
+	if err != nil || n.ready(net) != nil {
+		return nil, nil, nil // no record, no configuration that works: nothing that anybody could undo
 	}
 	i, err = Attachment{ID: id}.intent(net)
 	return i, net, err

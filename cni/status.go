@@ -2,7 +2,6 @@ package cni
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,10 +27,8 @@ func (n *Network) Status() error {
 	if err != nil {
 		return err
 	}
-	for _, p := range net.list.Plugins {
-		if err := n.checkPlugin(net, p); err != nil {
-			return fmt.Errorf("%w: %s: plugin %s: %w", ErrNotReady, net, p.Network.Type, err)
-		}
+	if err := n.ready(net); err != nil {
+		return err
 	}
 	if reported != nil {
 		return fmt.Errorf("%w: %s: %w", ErrNotReady, net, reported)
@@ -39,21 +36,44 @@ func (n *Network) Status() error {
 	return nil
 }
 
-// checkPlugin holds the configuration of a plugin of ours against its rules, and looks whether another's binary is there.
+// ready says why no pod can be attached to a network: what our plugins have against its configuration, and which binary is not there.
+func (n *Network) ready(net *network) error {
+	net.check.Do(func() {
+		for _, p := range net.list.Plugins {
+			if err := n.checkPlugin(net, p); err != nil {
+				net.invalid = fmt.Errorf("%w: %s: plugin %s: %w", ErrNotReady, net, p.Network.Type, err)
+				return
+			}
+		}
+	})
+	if net.invalid != nil {
+		return net.invalid
+	}
+	for _, p := range net.list.Plugins {
+		for _, name := range []string{p.Network.Type, p.Network.IPAM.Type} {
+			if name == "" || (n.plugins[name] != nil && !slices.Contains(net.foreign, name)) {
+				continue
+			}
+			if _, err := findBinary(name, n.cfg.BinDirs); err != nil {
+				return fmt.Errorf("%w: %s: plugin %s: %w", ErrNotReady, net, p.Network.Type, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPlugin holds the configuration of a plugin of ours against its rules.
 func (n *Network) checkPlugin(net *network, conf *libcni.PluginConfig) error {
 	p, here := n.plugins[conf.Network.Type]
 	if !here {
-		_, err := findBinary(conf.Network.Type, n.cfg.BinDirs)
-		return err
+		return nil
 	}
 	whole, err := libcni.InjectConf(conf, map[string]any{"name": net.list.Name, "cniVersion": net.list.CNIVersion})
 	if err != nil {
 		return err
 	}
 	if err := p.Supports(whole.Bytes); err != nil {
-		if _, missing := findBinary(conf.Network.Type, n.cfg.BinDirs); missing != nil {
-			return errors.Join(err, missing)
-		}
+		net.foreign = append(net.foreign, conf.Network.Type)
 		return nil
 	}
 	if _, err := confVersion(whole.Bytes); err != nil {
@@ -64,8 +84,7 @@ func (n *Network) checkPlugin(net *network, conf *libcni.PluginConfig) error {
 		if ipam, here := n.plugins[name]; here {
 			return nil, ipam.Status(ctx, call)
 		}
-		_, err := findBinary(name, n.cfg.BinDirs)
-		return nil, err
+		return nil, nil
 	}
 	return p.Status(context.Background(), call) // of ours: reads what it is given, and waits for nothing
 }

@@ -1,0 +1,164 @@
+package cni
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+
+	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
+)
+
+// outside joins another machine to the host: 192.0.2.1 is the host, 192.0.2.2 the other, which has no route to pods.
+func (w *world) outside(t testing.TB) *link.Space {
+	t.Helper()
+	path, _ := linktest.Pod(t)
+	far := linktest.Open(t, path)
+	err := w.host.AddVeth(link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "eth0", PodMAC: link.RandomMAC()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for space, end := range map[*link.Space][2]string{w.host: {"uplink", "192.0.2.1/24"}, far: {"eth0", "192.0.2.2/24"}} {
+		l, err := space.Link(end[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := space.AddAddress(l.Attrs().Index, netip.MustParsePrefix(end[1]), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := space.Up(l.Attrs().Index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		l, _ := w.host.Link("uplink")
+		_ = w.host.Netlink().LinkDel(l)
+	})
+	return far
+}
+
+func TestRootMasquerade(t *testing.T) {
+	w := newWorld(t, nil)
+	far := w.outside(t)
+	serve(t, far, ":80")
+	p := w.pod(t, "web", PortMapping{HostPort: 8080, ContainerPort: 80, HostIP: "192.0.2.1"}, PortMapping{HostPort: 8081, ContainerPort: 80})
+	serve(t, p.space, ":80")
+	if seen := mustAsk(t, p.space, "192.0.2.2:80"); seen != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("the other machine saw %s, not the host", seen)
+	}
+	for _, port := range []string{"8080", "8081"} {
+		if seen := mustAsk(t, far, "192.0.2.1:"+port); seen != netip.MustParseAddr("192.0.2.2") {
+			t.Errorf("port %s: the pod saw %s, not the client", port, seen)
+		}
+	}
+	if _, err := ask(w.host, "10.88.0.1:8080"); err == nil {
+		t.Error("a port of one host address answers on another")
+	}
+	w.del(t, p.Attachment)
+	if _, err := ask(far, "192.0.2.1:8081"); err == nil {
+		t.Error("the port is open after the pod was released")
+	}
+}
+
+func TestRootUDPPortMovesToNewPod(t *testing.T) {
+	w := newWorld(t, nil)
+	far := w.outside(t)
+	var sender net.Conn
+	linktest.In(t, far, func() (err error) {
+		sender, err = net.Dial("udp", "192.0.2.1:5353")
+		return err
+	})
+	defer func() { _ = sender.Close() }()
+	// One flow, which never pauses, must follow the port from pod to pod.
+	for _, name := range []string{"first", "second"} {
+		p := w.pod(t, name, PortMapping{HostPort: 5353, ContainerPort: 53, Protocol: "UDP"})
+		var server net.PacketConn
+		linktest.In(t, p.space, func() (err error) {
+			server, err = net.ListenPacket("udp", ":53")
+			return err
+		})
+		deadline := time.Now().Add(3 * time.Second)
+		_ = server.SetReadDeadline(deadline)
+		got := make(chan error, 1)
+		go func() {
+			_, _, err := server.ReadFrom(make([]byte, 16))
+			got <- err
+		}()
+		for done := false; !done; {
+			_, _ = sender.Write([]byte("hello"))
+			select {
+			case err := <-got:
+				if err != nil {
+					t.Fatalf("%s got nothing: %v", name, err)
+				}
+				done = true
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		_ = server.Close()
+		w.del(t, p.Attachment)
+		p.remove()
+	}
+}
+
+func TestRootRulesDoNotGrow(t *testing.T) {
+	w := newWorld(t, nil)
+	count := func() (rules int) {
+		conn := w.nftables(t)
+		chains, err := conn.ListChains()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range chains {
+			list, err := conn.GetRules(c.Table, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules += len(list)
+		}
+		return rules
+	}
+	w.pod(t, "p0", PortMapping{HostPort: 8000, ContainerPort: 80})
+	one := count()
+	for i := range 10 {
+		w.pod(t, "q"+string(rune('a'+i)), PortMapping{HostPort: int32(8001 + i), ContainerPort: 80})
+	}
+	if many := count(); many != one || one == 0 {
+		t.Errorf("%d rules with 1 pod, %d with 11", one, many)
+	}
+}
+
+func TestRootFlushedRuleSetIsPutBack(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.pod(t, "a", PortMapping{HostPort: 8001, ContainerPort: 80})
+	serve(t, a.space, ":80")
+	flush := func() { // as firewalls do when they reload
+		conn := w.nftables(t)
+		conn.FlushRuleset()
+		if err := conn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush()
+	b := w.pod(t, "b", PortMapping{HostPort: 8002, ContainerPort: 80})
+	mustAsk(t, w.host, "10.88.0.1:8001")
+	flush()
+	w.del(t, b.Attachment)
+	if err := w.Del(context.Background(), a.Attachment); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft(t)
+}
+
+func (w *world) nftables(t testing.TB) *nftables.Conn {
+	t.Helper()
+	conn, err := nftables.New(nftables.WithNetNSFd(w.host.FD()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
