@@ -18,7 +18,7 @@ import (
 )
 
 func TestRootVersionAndStatus(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	v, err := d.Runtime.Version(d.Context(), &cri.VersionRequest{})
 	check(t, err)
 	want(t, "runtime's name", v.RuntimeName, "berth")
@@ -65,7 +65,7 @@ func TestRootVersionAndStatus(t *testing.T) {
 }
 
 func TestRootSocket(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	info, err := os.Stat(d.Socket)
 	check(t, err)
 	want(t, "mode of the socket", info.Mode().Perm(), 0o660)
@@ -106,7 +106,7 @@ func TestRootTwoDaemonsSideBySide(t *testing.T) {
 }
 
 func TestRootSecondStart(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for name, flags := range map[string][]string{
@@ -155,10 +155,10 @@ func TestRootStaleSocket(t *testing.T) {
 }
 
 func TestRootBadConfiguration(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	for text, says := range map[string]string{
 		"no_such_key = 1\n":                  "no_such_key",
-		"[network]\nbuiltin_bridge = 7\n":    "builtin_bridge",
+		"[network]\nbuiltin_bridge = 7\n":    "config-under-test.toml:2:18",
 		"[network]\nbuiltin_bridge = \"\"\n": "builtin_bridge",
 		"root = \"relative\"\n":              "root",
 		"this is no TOML\n":                  "config-under-test.toml",

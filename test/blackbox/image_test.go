@@ -15,7 +15,7 @@ import (
 	"github.com/berth-runtime/berth/test/registry"
 )
 
-func empty(t *testing.T) *harness.Daemon {
+func bare(t *testing.T) *harness.Daemon {
 	t.Helper()
 	return harness.Start(t, harness.Options{Registry: bed.Server})
 }
@@ -39,7 +39,7 @@ func listImages(t *testing.T, d *harness.Daemon, filter string) []*cri.Image {
 }
 
 func TestRootImageReferences(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	id := d.Pull(staging + "test-image-tag:test")
 	if !strings.HasPrefix(id, "sha256:") || len(id) != 71 {
 		t.Errorf("image id %q", id)
@@ -81,7 +81,7 @@ func TestRootImageReferences(t *testing.T) {
 }
 
 func TestRootImageListsAndRemoval(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	var ids []string
 	for _, tag := range []string{"1", "2", "3"} {
 		ids = append(ids, d.Pull(staging+"test-image-tags:"+tag))
@@ -125,7 +125,7 @@ func TestRootImageListsAndRemoval(t *testing.T) {
 }
 
 func TestRootImageFsInfo(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	used := func() uint64 {
 		t.Helper()
 		r, err := d.Images.ImageFsInfo(d.Context(), &cri.ImageFsInfoRequest{})
@@ -167,7 +167,7 @@ func TestRootRemovedImageInUse(t *testing.T) {
 }
 
 func TestRootImageFormats(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("formats")))
 	for _, format := range []string{"gzip", "zstd", "plain", "mixed", "docker", "index", "docker-list"} {
 		ref := images.FormatHost + "/format:" + format
@@ -187,7 +187,7 @@ func TestRootImageFormats(t *testing.T) {
 }
 
 func TestRootPullErrors(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	pull := func(ref string, auth *cri.AuthConfig) error {
 		_, err := d.Images.PullImage(d.Context(), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: ref}, Auth: auth})
 		return err
@@ -195,7 +195,7 @@ func TestRootPullErrors(t *testing.T) {
 	wantError(t, pull("registry.k8s.io/no/such/image:1", nil), codes.NotFound, "registry.k8s.io/no/such/image:1", bed.Addr())
 	wantError(t, pull("registry.k8s.io/pause:no-such-tag", nil), codes.NotFound, "registry.k8s.io/pause:no-such-tag")
 	wantError(t, pull("registry.k8s.io/pause@sha256:"+strings.Repeat("0", 64), nil), codes.NotFound, "sha256:000")
-	for _, ref := range []string{"", "UPPER/case", "a b", "x@sha256:12"} {
+	for _, ref := range []string{"", "registry.k8s.io/UPPER/case", "a b", "x@sha256:12"} {
 		wantError(t, pull(ref, nil), codes.InvalidArgument)
 	}
 	want(t, "images that are left", len(listImages(t, d, "")), 0)
@@ -207,10 +207,10 @@ func TestRootPullWithLogin(t *testing.T) {
 	t.Cleanup(func() { check(t, server.Close()) })
 	list, err := bed.builder.Formats()
 	check(t, err)
-	check(t, server.Push(list...))
-	server.RequireLogin(images.FormatHost, "someone", "secret")
+	check(t, server.Push(images.Named{Refs: []string{server.Addr() + "/format:gzip"}, Image: list[0].Image}))
+	server.RequireLogin(server.Addr(), "someone", "secret")
 	d := harness.Start(t, harness.Options{Registry: server})
-	ref := images.FormatHost + "/format:gzip"
+	ref := server.Addr() + "/format:gzip"
 	pull := func(auth *cri.AuthConfig) error {
 		_, err := d.Images.PullImage(d.Context(), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: ref}, Auth: auth})
 		return err
@@ -233,7 +233,7 @@ func TestRootPullWithLogin(t *testing.T) {
 
 // TestRootSharedLayersArePulledOnce counts what the registry is asked for.
 func TestRootSharedLayersArePulledOnce(t *testing.T) {
-	d := empty(t)
+	d := bare(t)
 	blobs := func() int {
 		n := 0
 		for _, r := range bed.Requests() {

@@ -202,19 +202,26 @@ func (d *Daemon) Restart() {
 // Ready waits until the daemon answers.
 func (d *Daemon) Ready() {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), patience)
+	if err := d.answers(); err != nil {
+		d.t.Fatalf("%v\n%s", err, d.logTail())
+	}
+}
+
+func (d *Daemon) answers() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for ctx.Err() == nil {
+	for {
 		_, err := d.Runtime.Version(ctx, &cri.VersionRequest{})
-		if err == nil {
-			return
-		}
-		if d.Ended() {
-			d.t.Fatalf("daemon ended before it answered: %v\n%s", err, d.logTail())
+		switch {
+		case err == nil:
+			return nil
+		case d.Ended():
+			return fmt.Errorf("daemon ended before it answered: %w", err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("daemon did not answer within %v: %w", patience, err)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	d.t.Fatalf("daemon did not answer within %v\n%s", patience, d.logTail())
 }
 
 func (d *Daemon) must(err error) {

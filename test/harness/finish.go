@@ -29,6 +29,9 @@ func (d *Daemon) finish() {
 	}
 	if d.Ended() {
 		d.launch() // after a test that ended it: a daemon cleans up what it finds
+		if err := d.answers(); err != nil {
+			d.t.Error(err)
+		}
 	}
 	d.removePods()
 	if !d.Ended() {

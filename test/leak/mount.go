@@ -6,6 +6,20 @@ import (
 	"strings"
 )
 
+// mountPoints are the paths that something is mounted on.
+func mountPoints() (map[string]bool, error) {
+	list, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for _, l := range list {
+		_, path, _ := strings.Cut(l.Name, " ")
+		out[path] = true
+	}
+	return out, nil
+}
+
 // mounts are those of our mount namespace, pinned namespaces among them. The id
 // tells a mount over another apart from it (proc_pid_mountinfo(5)).
 func mounts() ([]Leak, error) {

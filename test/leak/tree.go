@@ -26,9 +26,16 @@ var ignored = []string{"/tmp/go-build", "/tmp/go-link-", "/tmp/go.", "/tmp/gopat
 
 // files are the names below dirs; what is mounted there is left out.
 func files(dirs []string) ([]Leak, error) {
+	mounted, err := mountPoints()
+	if err != nil {
+		return nil, err
+	}
 	var out []Leak
 	for _, dir := range dirs {
 		err := walk(dir, func(path string, d fs.DirEntry) error {
+			if mounted[path] && path != dir && d.IsDir() {
+				return fs.SkipDir // and a mount is a leak of its own
+			}
 			for _, prefix := range ignored {
 				if strings.HasPrefix(path, prefix) {
 					if d.IsDir() {

@@ -97,6 +97,9 @@ func (s *Server) WriteCerts(dir string, extra ...string) error {
 // ServeHTTP answers a client; ns says which host it believes to talk to.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host := r.URL.Query().Get("ns")
+	if host == "" {
+		host = r.Host // it was asked under its own address
+	}
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{r.Method, host, r.URL.Path})
 	handler, lie, login := s.hosts[host], s.lies[path.Base(r.URL.Path)], s.logins[host]
