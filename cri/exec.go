@@ -20,5 +20,22 @@ func (s *runtimeService) ExecSync(ctx context.Context, req *v1.ExecSyncRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &v1.ExecSyncResponse{Stdout: result.Stdout, Stderr: result.Stderr, ExitCode: result.ExitCode}, nil
+	stdout, stderr := fit(result.Stdout, result.Stderr, maxMessage-messageRoom)
+	return &v1.ExecSyncResponse{Stdout: stdout, Stderr: stderr, ExitCode: result.ExitCode}, nil
+}
+
+// messageRoom is for what a response holds beside the output: three field tags,
+// two lengths and the exit code, each at most 10 bytes.
+const messageRoom = 64
+
+// fit cuts output so that both streams go into one message of size bytes: CRI
+// bounds each at 16 MB, and kubelet takes messages of no more than 16 MiB. The
+// shorter stream keeps up to half of it.
+func fit(stdout, stderr []byte, size int) (out, err []byte) {
+	if len(stdout)+len(stderr) <= size {
+		return stdout, stderr
+	}
+	keep := max(size-len(stderr), size/2)
+	stdout = stdout[:min(len(stdout), keep)]
+	return stdout, stderr[:min(len(stderr), size-len(stdout))]
 }
