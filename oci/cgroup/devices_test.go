@@ -93,6 +93,32 @@ func allowed(rules []specs.LinuxDeviceCgroup, a access) bool {
 	return false
 }
 
+// reachable wants every instruction to be reachable: the kernel refuses others.
+func reachable(t *testing.T, program asm.Instructions) {
+	t.Helper()
+	reached, labels := make([]bool, len(program)+1), map[string]int{}
+	for i, in := range program {
+		if s := in.Symbol(); s != "" {
+			labels[s] = i
+		}
+	}
+	reached[0] = true
+	for i, in := range program {
+		if !reached[i] {
+			t.Fatalf("instruction %d of %d cannot be reached:\n%v", i, len(program), program)
+		}
+		if in.Reference() != "" {
+			reached[labels[in.Reference()]] = true
+		}
+		if !in.OpCode.Class().IsJump() || in.OpCode.JumpOp() != asm.Exit {
+			reached[i+1] = true
+		}
+	}
+	if reached[len(program)] {
+		t.Fatal("the program runs out at its end")
+	}
+}
+
 func TestDeviceProgram(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
@@ -108,6 +134,7 @@ func TestDeviceProgram(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		reachable(t, program)
 		for range 200 {
 			a := access{kind: uint32(1 + r.IntN(2)), bits: uint32(1 + r.IntN(7)), major: uint32(r.IntN(4)), minor: uint32(r.IntN(4))}
 			if got, want := runProgram(t, program, a), allowed(rules, a); got != want {

@@ -26,7 +26,9 @@ func (g *Group) setDevicesV2(rules []specs.LinuxDeviceCgroup) error {
 	}
 	defer func() { _ = dir.Close() }()
 	if _, err := cgroup2.LoadAttachCgroupDeviceFilter(program, "Apache", int(dir.Fd())); err != nil {
-		if notGranted(err) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
+		// Not EINVAL: a program that the kernel finds wrong must not pass for a node
+		// that has no device rules.
+		if notGranted(err) || errors.Is(err, unix.ENOSYS) {
 			g.tree.warnOnce("devices", err)
 			return nil
 		}
@@ -70,8 +72,12 @@ func deviceProgram(rules []specs.LinuxDeviceCgroup) (asm.Instructions, error) {
 		if err != nil {
 			return nil, err
 		}
+		decidesAll := len(block) == 3 // nothing but the label's instruction and the verdict
 		block[0] = block[0].WithSymbol(ruleLabel(i))
 		p = append(p, block...)
+		if decidesAll {
+			return p, nil // the kernel refuses what cannot be reached
+		}
 	}
 	return append(p, asm.Mov.Imm32(asm.R0, 0).WithSymbol(ruleLabel(-1)), asm.Return()), nil
 }

@@ -39,7 +39,7 @@ func TestDefault(t *testing.T) {
 		}
 		t.Logf("%s: %d instructions", name, len(f.Program))
 		r := rand.New(rand.NewPCG(2, 3))
-		for i := range 20 {
+		for i := range 4 {
 			compare(t, r, p, fam, f, i)
 		}
 	}
