@@ -119,11 +119,11 @@ func (b *bag) cgroup(g *cgroup.Group) (names []string, dir bool, err error) {
 	if g == nil {
 		return nil, false, nil
 	}
-	procs, v2, err := g.Enter()
+	tasks, v2, err := g.Enter()
 	if err != nil {
 		return nil, false, fmt.Errorf("open cgroup %s: %w", g.Path(), err)
 	}
-	for i, f := range procs {
+	for i, f := range tasks {
 		name := fmt.Sprintf("%d", i)
 		if full := f.Name(); full != "" {
 			name = hierarchyName(full, g.Path())
@@ -137,7 +137,7 @@ func (b *bag) cgroup(g *cgroup.Group) (names []string, dir bool, err error) {
 	return names, v2 != nil, nil
 }
 
-// hierarchyName finds the hierarchy in /sys/fs/cgroup/HIERARCHY/PATH/cgroup.procs.
+// hierarchyName finds the hierarchy in /sys/fs/cgroup/HIERARCHY/PATH/tasks.
 func hierarchyName(file, path string) string {
 	dir := filepath.Dir(file)
 	if rel, err := filepath.Rel(filepath.Clean("/"+path), "/"); err == nil {

@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
-	"os"
 	"path"
-	"strconv"
 	"sync"
 
 	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 )
 
 // keeperCgroup is a keeper's own: so the daemon's limits aren't the keeper's, and
@@ -51,34 +47,7 @@ func (k *keeperCgroup) enter(pid int) error {
 	if err != nil {
 		return err
 	}
-	procs, dir, err := group.Enter()
-	if err != nil {
-		return fmt.Errorf("open cgroup: %w", err)
-	}
-	if dir != nil {
-		defer dir.Close()
-		f, err := openProcs(dir)
-		if err != nil {
-			return err
-		}
-		procs = append(procs, f)
-	}
-	var errs []error
-	for _, f := range procs {
-		if _, err := f.WriteString(strconv.Itoa(pid)); err != nil {
-			errs = append(errs, fmt.Errorf("enter cgroup: %w", err))
-		}
-		f.Close()
-	}
-	return errors.Join(errs...)
-}
-
-func openProcs(dir *os.File) (*os.File, error) {
-	fd, err := unix.Openat(int(dir.Fd()), "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open cgroup.procs: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "cgroup.procs"), nil
+	return group.Adopt(pid)
 }
 
 // remove removes the group after the keeper's end, and the parents that only it

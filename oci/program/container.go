@@ -17,7 +17,7 @@ type Container struct {
 	// Join lists the namespaces that come as descriptors, in slots named by NamespaceSlot. Others of
 	// Spec.Linux.Namespaces are new.
 	Join []specs.LinuxNamespaceType
-	// CgroupFiles are the cgroup.procs files that the process writes itself into: one slot each, "cgroup
+	// CgroupFiles are the tasks files that the process writes itself into: one slot each, "cgroup
 	// NAME". CgroupDir says that slot "cgroup" holds the v2 directory to be cloned into.
 	CgroupFiles []string
 	CgroupDir   bool
