@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// maxExecOutput is what is kept of each stream of an exec. CRI clients take
-	// messages of 16 MiB.
-	maxExecOutput = 16 << 20
+	// maxExecOutput is what is kept of an exec's output, in each stream and in both
+	// together: CRI asks for 16 MB, and its clients take messages of 16 MiB, whose
+	// other fields have to fit too.
+	maxExecOutput = 16<<20 - 4096
 	// drainTime is how long output is awaited after an exec's end: its children may
 	// hold the pipe for ever.
 	drainTime = 500 * time.Millisecond
@@ -87,7 +88,22 @@ func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecRe
 	bookExit(&rec, exit, false)
 	result.ExitCode = rec.ExitCode
 	result.Stdout, result.Stderr = stdout.drain(), stderr.drain()
+	result.trim(maxExecOutput)
 	return result, nil
+}
+
+// trim cuts the longer stream, so that both together have no more than most bytes;
+// of two long ones each keeps half.
+func (r *ExecResult) trim(most int) {
+	long, short := &r.Stdout, &r.Stderr
+	if len(*short) > len(*long) {
+		long, short = short, long
+	}
+	if len(*long)+len(*short) <= most {
+		return
+	}
+	*short = (*short)[:min(len(*short), most/2)]
+	*long = (*long)[:most-len(*short)]
 }
 
 func (m *Manager) launchExec(ctx context.Context, c *container, target *process, key string, cmd []string, stdout, stderr *os.File) (*process, error) {

@@ -68,7 +68,8 @@ type ContainerFilter struct {
 	Labels map[string]string // all of them
 }
 
-// ExecResult is what an exec left. Of each stream the first 16 MiB are kept.
+// ExecResult is what an exec left. Of both streams together the first 16 MiB, less
+// 4 KiB, are kept.
 type ExecResult struct {
 	Stdout, Stderr []byte
 	ExitCode       int32 // 128 + signal number for a signal
