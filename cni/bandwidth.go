@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"strconv"
 	"strings"
 )
 
@@ -86,7 +87,9 @@ func quantityScale(suffix string) (*big.Rat, error) {
 	powers := map[string]int{"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 	power, ok := powers[suffix]
 	if !ok {
-		if _, err := fmt.Sscanf(strings.ToLower(suffix), "e%d", &power); err != nil || power < -18 || power > 18 {
+		exponent, found := strings.CutPrefix(strings.ToLower(suffix), "e")
+		var err error
+		if power, err = strconv.Atoi(exponent); err != nil || !found || power < -18 || power > 18 {
 			return nil, fmt.Errorf("unknown suffix %q", suffix)
 		}
 	}

@@ -31,6 +31,8 @@ var (
 	ErrNotReady  = errors.New("network is not ready")
 	ErrPortTaken = errors.New("host port is taken")
 	ErrClosed    = errors.New("network is closed")
+
+	ErrNotAttached = errors.New("pod is not attached")
 )
 
 const (
@@ -378,6 +380,33 @@ func (n *Network) del(ctx context.Context, id, netns string) error {
 	}
 	if err := n.release(ctx, net, i, pod); err != nil {
 		return fmt.Errorf("detach pod from %s: %w", net, err)
+	}
+	return nil
+}
+
+// Check says what of a pod's attachment is no longer as Add made it. Plugins that know no CHECK (before version 0.4.0) say nothing.
+func (n *Network) Check(ctx context.Context, a Attachment) error {
+	n.life.RLock()
+	defer n.life.RUnlock()
+	i, err := n.intents.read(a.ID)
+	if err != nil {
+		return err
+	}
+	if i == nil {
+		return fmt.Errorf("check attachment %s: %w", a.ID, ErrNotAttached)
+	}
+	net, err := i.network()
+	if err != nil {
+		return err
+	}
+	pod, err := link.Open(i.NetNS)
+	if err != nil {
+		return fmt.Errorf("check attachment %s: %w", a.ID, err)
+	}
+	defer func() { _ = pod.Close() }()
+	err = n.libcni(pod).CheckNetworkList(ctx, net.list, i.runtimeConf())
+	if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
+		return fmt.Errorf("check attachment %s to %s: %w", a.ID, net, err)
 	}
 	return nil
 }
