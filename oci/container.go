@@ -154,5 +154,8 @@ func filter(profile *specs.LinuxSeccomp) (*program.Seccomp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile seccomp profile: %w", err)
 	}
+	if f.Notify {
+		return nil, fmt.Errorf("compile seccomp profile: it notifies (SCMP_ACT_NOTIFY), and nobody listens")
+	}
 	return &program.Seccomp{Filter: f.Program, Flags: uint64(f.Flags)}, nil
 }
