@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
@@ -234,4 +236,10 @@ func TestRootBuiltinPod(t *testing.T) {
 	w.del(t, p.Attachment)
 	w.del(t, other.Attachment)
 	w.nothingLeft(t)
+}
+
+// enter moves the goroutine for good: its thread ends with it.
+func enter(s *link.Space) error {
+	runtime.LockOSThread()
+	return unix.Setns(s.FD(), unix.CLONE_NEWNET)
 }
