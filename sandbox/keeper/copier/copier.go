@@ -58,7 +58,7 @@ func New(stalled func(name string, err error)) (*Copier, error) {
 	}, nil
 }
 
-// Run waits for streams until Close. It holds no thread while it waits.
+// Run waits for streams until Close, which makes it return os.ErrClosed. It holds no thread while it waits.
 func (c *Copier) Run() error {
 	events := make([]unix.EpollEvent, 64)
 	for {
@@ -70,8 +70,8 @@ func (c *Copier) Run() error {
 			}
 			return n != 0 || werr != nil
 		})
-		if err != nil {
-			return fmt.Errorf("wait for streams: %w", err)
+		if err != nil { // RawConn's own name for it is not exported
+			return fmt.Errorf("wait for streams: %w", os.ErrClosed)
 		}
 		if werr != nil {
 			return fmt.Errorf("wait for streams: %w", werr)

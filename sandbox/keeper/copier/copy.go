@@ -61,7 +61,7 @@ type Copy struct {
 	todo   uint32
 	queued bool
 	closed bool
-	next   *reopen
+	next   []reopen // in the order in which they came
 }
 
 type reopen struct {
@@ -96,22 +96,17 @@ func (c *Copier) Start(name string, streams []*Source, log *journal.Log, ended f
 }
 
 // Reopen writes what is under way into the old file and goes on with fd, which it takes over. done is
-// called once, with an error when the old log refuses; then the old one stays, and fd is closed.
+// called once, with an error when the old log refuses; then the old one stays, and fd is closed. A file of
+// an older generation than the present one's is closed, and no error.
 func (p *Copy) Reopen(fd int, generation uint32, done func(error)) {
 	p.mu.Lock()
-	switch {
-	case p.closed || p.log == nil:
+	if p.closed || p.log == nil {
 		p.mu.Unlock()
 		unix.Close(fd)
 		done(ErrClosed)
 		return
-	case p.next != nil:
-		p.mu.Unlock()
-		unix.Close(fd)
-		done(unix.EBUSY)
-		return
 	}
-	p.next = &reopen{fd: fd, generation: generation, done: done}
+	p.next = append(p.next, reopen{fd: fd, generation: generation, done: done})
 	p.mu.Unlock()
 	p.wake(doReopen)
 }
@@ -266,17 +261,22 @@ func (p *Copy) end(s *Source) {
 
 func (p *Copy) reopen(stalled error) {
 	p.mu.Lock()
-	next, shut, err := p.next, -1, stalled
+	all := p.next
 	p.next = nil
-	if err == nil {
-		shut, err = p.log.Switch(next.fd, next.generation) // writes nothing: the turn did
-	}
 	p.mu.Unlock()
-	if err != nil {
-		shut = next.fd
+	for _, next := range all {
+		shut, err := next.fd, stalled
+		p.mu.Lock()
+		if err == nil && next.generation > p.log.Generation() {
+			var old int
+			if old, err = p.log.Switch(next.fd, next.generation); err == nil { // writes nothing: the turn did
+				shut = old
+			}
+		}
+		p.mu.Unlock()
+		unix.Close(shut) // may take its time on a network file system
+		next.done(err)
 	}
-	unix.Close(shut) // may take its time on a network file system
-	next.done(err)
 }
 
 // park has the turn repeated after a pause, longer each time.
@@ -302,8 +302,8 @@ func (p *Copy) closeAll() {
 	if p.log != nil {
 		p.log.Close()
 	}
-	if next != nil {
-		unix.Close(next.fd)
-		next.done(ErrClosed)
+	for _, r := range next {
+		unix.Close(r.fd)
+		r.done(ErrClosed)
 	}
 }

@@ -40,6 +40,10 @@ func (s *Server) launch(ses *session, id uint32, r *wire.Record, f *files) {
 		e = &entry{key: r.Key}
 		s.table[r.Key] = e
 	}
+	if p := e.process; p != nil && p.oneshot && p.exit != nil {
+		s.dropProcess(e) // its exit is on its way
+		s.table[r.Key] = e
+	}
 	if e.process != nil || e.launching != nil {
 		s.mu.Unlock()
 		f.close()

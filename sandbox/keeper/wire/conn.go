@@ -109,7 +109,7 @@ func (c *Conn) sendPacket(p []byte, files []int) error {
 			}
 			return serr != unix.EAGAIN
 		})
-		if err == nil {
+		if err = rawError(err); err == nil {
 			err = serr
 		}
 		if errors.Is(err, unix.ETOOMANYREFS) {
@@ -180,7 +180,7 @@ func (c *Conn) receivePacket() (h header, body []byte, files []int, lost bool, e
 		_, oobn, flags, _, rerr = unix.Recvmsg(int(fd), packet, c.oob, unix.MSG_CMSG_CLOEXEC)
 		return true
 	})
-	if err == nil {
+	if err = rawError(err); err == nil {
 		err = rerr
 	}
 	if err != nil {
@@ -197,6 +197,15 @@ func (c *Conn) receivePacket() (h header, body []byte, files []int, lost bool, e
 		return h, nil, files, false, err
 	}
 	return h, packet[headerLen:], files, flags&unix.MSG_CTRUNC != 0, nil
+}
+
+// rawError names the error of a RawConn: a deadline, or the Conn was closed here, for which package os
+// has a name and RawConn another.
+func rawError(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return os.ErrClosed
 }
 
 // peek returns the length of the next packet, 0 at the end, and leaves it there.

@@ -93,6 +93,13 @@ func TestConnEnds(t *testing.T) {
 	if err := b.Send(Message{Kind: KindForget}); !errors.Is(err, unix.EPIPE) {
 		t.Errorf("error %v, want EPIPE", err)
 	}
+	b.Close()
+	if err := b.Send(Message{Kind: KindForget}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("error %v, want ErrClosed", err)
+	}
+	if _, err := b.Receive(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("error %v, want ErrClosed", err)
+	}
 }
 
 func TestConnRefusesHostilePackets(t *testing.T) {

@@ -3,6 +3,7 @@ package keeper
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +24,10 @@ import (
 func TestMain(m *testing.M) {
 	if os.Args[0] == "berth-keeper" {
 		os.Exit(server.Main(os.Args))
+	}
+	if os.Args[0] == "stranger" {
+		stranger(os.Args[1])
+		return
 	}
 	os.Exit(m.Run())
 }
@@ -319,5 +324,24 @@ func build(t testing.TB, path string) {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build keeper: %v\n%s", err, out)
+	}
+}
+
+// stranger says hello to a keeper as another user.
+func stranger(path string) {
+	dir, err := os.Open(path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn, err := connect(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, _, err := greet(conn); errors.Is(err, io.EOF) || gone(err) {
+		fmt.Println("end of conversation")
+	} else {
+		fmt.Println("greeted:", err)
 	}
 }
