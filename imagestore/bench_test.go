@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -118,4 +119,36 @@ func BenchmarkInflate(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkRootSnapshot is what the store adds to the start of a container.
+func BenchmarkRootSnapshot(b *testing.B) {
+	var layers []v1.Layer
+	for i := range 8 {
+		layers = append(layers, layerOf(b, f(fmt.Sprintf("d%d/f", i), "x")))
+	}
+	s, img := pulled(b, layers...)
+	var prepare, mount, remove time.Duration
+	n := 0
+	for b.Loop() {
+		started := time.Now()
+		if err := s.PrepareSnapshot(b.Context(), "c", img.ID); err != nil {
+			b.Fatal(err)
+		}
+		prepared := time.Now()
+		file, err := s.MountSnapshot("c")
+		if err != nil {
+			b.Fatal(err)
+		}
+		mounted := time.Now()
+		file.Close()
+		closed := time.Now()
+		if err := s.RemoveSnapshot("c"); err != nil {
+			b.Fatal(err)
+		}
+		prepare, mount, remove, n = prepare+prepared.Sub(started), mount+mounted.Sub(prepared), remove+time.Since(closed), n+1
+	}
+	b.ReportMetric(float64(prepare.Microseconds())/float64(n), "µs/prepare")
+	b.ReportMetric(float64(mount.Microseconds())/float64(n), "µs/mount")
+	b.ReportMetric(float64(remove.Microseconds())/float64(n), "µs/remove")
 }
