@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -164,13 +165,9 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 	}
 	ctx, dog, release := watch(ctx, time.Duration(s.cfg.PullProgressTimeout))
 	defer release()
-	blob, err := blobs.Fetch(ctx, l.Blob)
-	if err != nil {
-		return dir, layer.Unpacked{}, err
-	}
-	defer blob.Close()
+	open := func(ctx context.Context) (io.ReadCloser, error) { return blobs.Fetch(ctx, l.Blob) }
 	want := layer.Blob{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}
-	done, err := layer.Unpack(ctx, dir, blob, want, budget, dog.touch)
+	done, err := layer.Unpack(ctx, dir, open, want, budget, dog.touch)
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 		err = context.Cause(ctx)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -50,7 +51,7 @@ func randomImage(t testing.TB, layers int, size int64) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return configured(t, img, func(c *v1.ConfigFile) { c.OS, c.Architecture = "linux", "amd64" })
+	return configured(t, img, func(c *v1.ConfigFile) { c.OS, c.Architecture = "linux", runtime.GOARCH })
 }
 
 func TestRootPullWatchdog(t *testing.T) {

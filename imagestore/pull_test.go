@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -71,7 +72,7 @@ func TestRootPullReferences(t *testing.T) {
 	if !slices.Equal(last.Tags, tags) || !slices.Equal(last.Digests, digests) {
 		t.Errorf("tags %v, digests %v", last.Tags, last.Digests)
 	}
-	if last.Size == 0 || last.Config.Architecture != "amd64" {
+	if last.Size == 0 || last.Config.Architecture != runtime.GOARCH {
 		t.Errorf("size %d, config %+v", last.Size, last.Config)
 	}
 	hex := strings.TrimPrefix(last.ID, "sha256:")
@@ -124,7 +125,7 @@ func TestRootPullIndex(t *testing.T) {
 	}
 	index := mutate.AppendManifests(empty.Index, add(wrong, "linux", "s390x", nil),
 		add(attestation, "unknown", "unknown", map[string]string{"vnd.docker.reference.type": "attestation-manifest"}),
-		add(right, "linux", "amd64", nil))
+		add(right, "linux", runtime.GOARCH, nil))
 	for name, mediaType := range map[string]types.MediaType{"oci": types.OCIImageIndex, "docker": types.DockerManifestList} {
 		pushIndex(t, ref(host, name), mutate.IndexMediaType(index, mediaType))
 		img := mustPull(t, s, ref(host, name))

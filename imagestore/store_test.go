@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -146,7 +147,7 @@ func imageOf(t testing.TB, layers ...v1.Layer) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return configured(t, img, func(c *v1.ConfigFile) { c.OS, c.Architecture = "linux", "amd64" })
+	return configured(t, img, func(c *v1.ConfigFile) { c.OS, c.Architecture = "linux", runtime.GOARCH })
 }
 
 func configured(t testing.TB, img v1.Image, change func(*v1.ConfigFile)) v1.Image {

@@ -62,6 +62,9 @@ func (b *Budget) takeStream(n int) error {
 	return nil
 }
 
+// Opener opens a blob for reading.
+type Opener func(context.Context) (io.ReadCloser, error)
+
 // Unpacked is what Unpack made.
 type Unpacked struct {
 	// Bytes and Inodes are what it takes on the disk, in whole blocks of 4 KiB.
@@ -72,11 +75,11 @@ type Unpacked struct {
 	OpaqueRoot bool
 }
 
-// Unpack reads a layer from r into dir, an empty directory that nobody else touches. It reads r to its end, and calls progress (which may
-// be nil, and is called from several goroutines) for whatever moves. When ctx ends, reading r must end too; Unpack returns the context's
-// cause. It needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes). After an error it may be
+// Unpack reads a layer into dir, an empty directory that nobody else touches. open is called once; what it opens is read to its end and
+// closed, and reading it must end when the context given to open does: when ctx ends, and then Unpack returns its cause, or when there is no
+// use in the rest. progress, which may be nil, is called, from several goroutines, for whatever moves. Unpack needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes). After an error it may be
 // called again with another empty directory.
-func Unpack(ctx context.Context, dir string, r io.Reader, want Blob, budget *Budget, progress func()) (Unpacked, error) {
+func Unpack(ctx context.Context, dir string, open Opener, want Blob, budget *Budget, progress func()) (Unpacked, error) {
 	if err := checkable(want); err != nil {
 		return Unpacked{}, err
 	}
@@ -89,7 +92,7 @@ func Unpack(ctx context.Context, dir string, r io.Reader, want Blob, budget *Bud
 		received: newConveyor(ctx), inflated: newConveyor(ctx), verified: newConveyor(ctx)}
 	// The stages end with their input, or with ctx, which ends before Wait below whenever this function returns.
 	var stages sync.WaitGroup
-	stages.Go(func() { p.received.end(p.receive(r)) })
+	stages.Go(func() { p.received.end(p.receive(ctx, open)) })
 	stages.Go(func() { p.inflated.end(p.decompress()) })
 	stages.Go(func() { p.verified.end(p.verify()) })
 	defer stages.Wait()
@@ -133,13 +136,18 @@ type pipeline struct {
 }
 
 // receive checks size and digest as bytes pass. A stream that isn't what was promised ends with an error in place of io.EOF.
-func (p *pipeline) receive(r io.Reader) error {
+func (p *pipeline) receive(ctx context.Context, open Opener) error {
+	r, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	var sum hash.Hash
 	if p.want.Digest != "" {
 		sum = p.want.Digest.Algorithm().Hash()
 	}
 	var size int64
-	err := fill(r, func(b block) error {
+	err = fill(r, func(b block) error {
 		p.progress()
 		size += int64(b.n)
 		if p.want.Size >= 0 && size > p.want.Size {

@@ -98,7 +98,7 @@ func unpackTar(t testing.TB, raw []byte) (string, Unpacked, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	done, err := Unpack(t.Context(), dir, bytes.NewReader(raw), promise(raw, raw, ""), NewBudget(1<<30, 1<<20), nil)
+	done, err := Unpack(t.Context(), dir, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20), nil)
 	if left := names(t, filepath.Dir(dir)); len(left) != 1 {
 		t.Errorf("something left the layer: %v", left)
 	}
@@ -160,7 +160,7 @@ func TestRootUnpackFormats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := Unpack(t.Context(), dir, bytes.NewReader(test.blob), promise(raw, test.blob, test.mediaType), NewBudget(1<<20, 10), nil)
+			_, err := Unpack(t.Context(), dir, from(bytes.NewReader(test.blob)), promise(raw, test.blob, test.mediaType), NewBudget(1<<20, 10), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestRootUnpackLies(t *testing.T) {
 		"diff-ID sha512":       {blob, with(func(b *Blob) { b.DiffID = digest.SHA512.FromBytes(raw) }), "diff-ID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Unpack(t.Context(), t.TempDir(), bytes.NewReader(test.blob), test.want, NewBudget(1<<30, 100), nil)
+			_, err := Unpack(t.Context(), t.TempDir(), from(bytes.NewReader(test.blob)), test.want, NewBudget(1<<30, 100), nil)
 			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), test.error) {
 				t.Errorf("got error %v, want %q", err, test.error)
 			}
@@ -235,7 +235,7 @@ func TestRootUnpackBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			blob := gzipped(t, test.raw)
-			_, err := Unpack(t.Context(), t.TempDir(), bytes.NewReader(blob), promise(test.raw, blob, ""), test.budget, nil)
+			_, err := Unpack(t.Context(), t.TempDir(), from(bytes.NewReader(blob)), promise(test.raw, blob, ""), test.budget, nil)
 			if !errors.Is(err, ErrTooLarge) {
 				t.Errorf("got %v", err)
 			}
@@ -285,17 +285,18 @@ func TestRootUnpackSparseBomb(t *testing.T) {
 	}
 }
 
-type slowReader struct {
-	ctx context.Context
-	r   io.Reader
+// from opens a reader whose reading doesn't wait.
+func from(r io.Reader) Opener {
+	return func(context.Context) (io.ReadCloser, error) { return io.NopCloser(r), nil }
 }
 
-func (s slowReader) Read(p []byte) (int, error) {
-	select {
-	case <-s.ctx.Done():
-		return 0, s.ctx.Err()
-	case <-time.After(time.Millisecond):
-		return s.r.Read(p[:min(len(p), 100)])
+// stalled brings some bytes, and then waits for its context.
+func stalled(start []byte) Opener {
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
+		go w.Write(start) // ends with the pipe
+		return r, nil
 	}
 }
 
@@ -306,12 +307,26 @@ func TestRootUnpackStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
 	started := time.Now()
-	_, err := Unpack(ctx, t.TempDir(), slowReader{ctx, bytes.NewReader(raw)}, promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
-	if err == nil || ctx.Err() == nil {
-		t.Fatalf("got %v before the context ended", err)
+	_, err := Unpack(ctx, t.TempDir(), stalled(raw[:len(raw)/2]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
+	if !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
 	}
 	if took := time.Since(started); took > time.Second {
 		t.Errorf("took %v to stop", took)
+	}
+}
+
+// TestRootUnpackGivesUp: what is wrong with the beginning isn't found out only when the rest has come.
+func TestRootUnpackGivesUp(t *testing.T) {
+	needRoot(t)
+	raw := pack(t, reg("../out", "x"), reg("a", strings.Repeat("x", 4*blockSize)))
+	started := time.Now()
+	_, err := Unpack(t.Context(), t.TempDir(), stalled(raw[:2*blockSize]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "climbs out") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(started); took > time.Second {
+		t.Errorf("took %v", took)
 	}
 }
 
@@ -336,7 +351,7 @@ func TestRootUnpackKeepsReadersError(t *testing.T) {
 	for name, blob := range map[string][]byte{"plain": raw, "gzip": gzipped(t, raw), "zstd": zstded(t, raw)} {
 		t.Run(name, func(t *testing.T) {
 			r := brokenReader{bytes.NewReader(blob[:len(blob)/2]), reset}
-			_, err := Unpack(t.Context(), t.TempDir(), r, promise(raw, blob, ""), NewBudget(1<<30, 10), nil)
+			_, err := Unpack(t.Context(), t.TempDir(), from(r), promise(raw, blob, ""), NewBudget(1<<30, 10), nil)
 			if !errors.Is(err, reset) || errors.Is(err, ErrCorrupt) {
 				t.Errorf("got %v", err)
 			}

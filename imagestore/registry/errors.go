@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -77,14 +76,6 @@ func kindOfStatus(code int) error {
 		return ErrDenied
 	}
 	return ErrUnavailable
-}
-
-// contextError prefers why a context ended over how the network library says so.
-func contextError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 func wrapHosts(verb string, what fmt.Stringer, errs hostErrors) error {
