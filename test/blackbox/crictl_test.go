@@ -137,7 +137,8 @@ func TestRootCrictlRun(t *testing.T) {
 	container := writeJSON(t, d, "container.json", object{
 		"metadata": object{"name": "main"}, "image": object{"image": images.Busybox}, "log_path": "main.log", "command": []string{"sleep", "3600"},
 	})
-	c := d.MustCrictl("run", container, pod)
+	out := d.MustCrictl("run", container, pod) // it says that it pulls, and then the id
+	c := out[strings.LastIndexByte(out, '\n')+1:]
 	want(t, "exec", d.MustCrictl("exec", "--sync", c, "cat", "/proc/1/comm"), "sleep")
 	d.MustCrictl("rmp", "--force", "--all")
 	want(t, "containers at the end", d.MustCrictl("ps", "-aq"), "")

@@ -85,8 +85,8 @@ func TestRootPodCIDR(t *testing.T) {
 }
 
 func TestRootTwoDaemonsSideBySide(t *testing.T) {
-	one := start(t, images.Busybox)
-	two := start(t, images.Busybox)
+	one := start(t)
+	two := harness.Start(t, harness.Options{Registry: bed.Server, Pull: []string{images.Busybox}, Beside: one})
 	var containers []*harness.Container
 	for _, d := range []*harness.Daemon{one, two} {
 		pod := d.RunPod(d.PodConfig("same-name"))

@@ -43,6 +43,7 @@ type Options struct {
 	Pull     []string         // references that it has pulled before Start returns
 	Config   string           // TOML beyond what the harness writes
 	Flags    []string         // of berth serve
+	Beside   *Daemon          // another one of the same test: what is its is not blamed on this one
 }
 
 // Daemon is a running berth. Its methods end the test when they don't succeed,
@@ -67,6 +68,7 @@ type Daemon struct {
 	ended   chan struct{} // closed when process has been waited for
 	conn    *grpc.ClientConn
 	before  *leak.Snapshot
+	beside  *Daemon
 
 	mu  sync.Mutex
 	ids map[string]bool // of pods and containers that it made
@@ -80,7 +82,7 @@ func Start(t TB, o Options) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{t: t, before: before, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
+	d := &Daemon{t: t, before: before, beside: o.Beside, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
 	d.bin = Bin(t)
 	d.Dir = filepath.Join(os.TempDir(), "berth-test-"+d.Name)
 	d.Root, d.State = filepath.Join(d.Dir, "root"), filepath.Join(d.Dir, "state")

@@ -106,8 +106,10 @@ func (d *Daemon) blamed(leaks []leak.Leak) []leak.Leak {
 	marks := d.marks()
 	var out []leak.Leak
 	for _, l := range leaks {
-		named := len(leak.Marked([]leak.Leak{l}, marks)) == 1
+		named := bears(l, marks)
 		switch {
+		case d.beside != nil && bears(l, d.beside.marks()):
+			// of the other one, which answers for it
 		case l.Kind == "file" && (l.Name == d.Dir || strings.HasPrefix(l.Name, d.Dir+"/")):
 			// finish removes it as a whole
 		case l.Kind == "file" && l.Name == "/run/netns":
@@ -121,6 +123,10 @@ func (d *Daemon) blamed(leaks []leak.Leak) []leak.Leak {
 		}
 	}
 	return out
+}
+
+func bears(l leak.Leak, marks []string) bool {
+	return len(leak.Marked([]leak.Leak{l}, marks)) == 1
 }
 
 // marks are the names that only this daemon's things have.
