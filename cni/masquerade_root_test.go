@@ -105,6 +105,72 @@ func TestRootUDPPortMovesToNewPod(t *testing.T) {
 	}
 }
 
+// A pod that asks another of its subnet by a host port must get its answer by the host, which undoes the translation. Where bridges pass
+// netfilter, the bridge does so; elsewhere the pod asked must see the host.
+func TestRootHostPortAmongPods(t *testing.T) {
+	for _, filtered := range []string{"0", "1"} {
+		t.Run("bridge-nf-call-iptables="+filtered, func(t *testing.T) {
+			w := newWorld(t, nil)
+			err := w.host.SetSysctls("net/bridge", link.Sysctl{Name: "bridge-nf-call-iptables", Value: filtered},
+				link.Sysctl{Name: "bridge-nf-call-ip6tables", Value: filtered})
+			if err != nil {
+				t.Skipf("needs br_netfilter: %v", err)
+			}
+			p := w.pod(t, "web", PortMapping{HostPort: 8080, ContainerPort: 80})
+			serve(t, p.space, ":80")
+			other := w.pod(t, "client")
+			for _, address := range []string{"10.88.0.1:8080", "[fd00:88::1]:8080"} {
+				mustAsk(t, other.space, address)
+				mustAsk(t, p.space, address)
+			}
+		})
+	}
+}
+
+func TestRootPortmapKeys(t *testing.T) {
+	w := newWorld(t, nil)
+	far := w.outside(t)
+	list := func(keys string) string {
+		return `{"cniVersion":"1.0.0","name":"net","plugins":[
+			{"type":"bridge","bridge":"br-keys","isDefaultGateway":true,"ipam":{"type":"host-local","subnet":"10.9.0.0/24","dataDir":"` + w.dir + `/leases"}},
+			{"type":"portmap","capabilities":{"portMappings":true}` + keys + `}]}`
+	}
+	cases := []struct {
+		name, keys  string
+		here, there bool // does the port answer on the host's loopback address, and to the other machine?
+	}{
+		{"default", ``, true, true},
+		{"snat off", `,"snat":false`, false, true},
+		{"not from the machine, as iptables", `,"conditionsV4":["!","-s","192.0.2.2"]`, true, false},
+		{"not by the uplink, as nft", `,"conditionsV4":["iifname","!=","uplink"]`, true, false},
+		{"not to the host's address", `,"conditionsV4":["ip","daddr","!=","192.0.2.0/24"]`, true, false},
+	}
+	for i, c := range cases {
+		w.write(t, "10-net.conflist", list(c.keys))
+		p := w.pod(t, "p"+string(rune('a'+i)), PortMapping{HostPort: 8080, ContainerPort: 80})
+		serve(t, p.space, ":80")
+		if !c.here { // set by an earlier case, for the bridge
+			err := w.host.SetSysctls("net/ipv4/conf/br-keys", link.Sysctl{Name: "route_localnet", Value: "0"})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := ask(w.host, "127.0.0.1:8080"); (err == nil) != c.here {
+			t.Errorf("%s: on the host: %v", c.name, err)
+		}
+		if _, err := ask(far, "192.0.2.1:8080"); (err == nil) != c.there {
+			t.Errorf("%s: on the other machine: %v", c.name, err)
+		}
+		w.del(t, p.Attachment)
+		if !c.here {
+			err := w.host.SetSysctls("net/ipv4/conf/br-keys", link.Sysctl{Name: "route_localnet", Value: "1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestRootRulesDoNotGrow(t *testing.T) {
 	w := newWorld(t, nil)
 	count := func() (rules int) {

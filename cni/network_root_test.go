@@ -112,11 +112,14 @@ func serve(t testing.TB, in *link.Space, address string) {
 	}()
 }
 
+// askTimeout is less than the second after which TCP sends its first packet again: nothing may need that.
+const askTimeout = 900 * time.Millisecond
+
 // ask connects from a namespace and returns who the server saw.
 func ask(in *link.Space, address string) (netip.Addr, error) {
 	var seen netip.Addr
 	err := in.Do(func() error {
-		c, err := net.DialTimeout("tcp", address, 2*time.Second)
+		c, err := net.DialTimeout("tcp", address, askTimeout)
 		if err != nil {
 			return err
 		}

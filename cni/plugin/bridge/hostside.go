@@ -107,8 +107,13 @@ func (p *Plugin) makeBridge(conf *config) error {
 			return errors.Join(fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err), p.host.DeleteAt(br.Index))
 		}
 	}
-	// The routes of the bridge are ours. Fails on a host without IPv6, where no router is heard.
-	_ = p.host.SetSysctls("net/ipv6/conf/"+conf.Bridge, link.Sysctl{Name: "accept_ra", Value: "0"})
+	// The routes of the bridge are ours. And its link-local address is used at once: while it is tentative, the host cannot ask
+	// for the MAC addresses of IPv6 pods on behalf of others (ndisc_send_ns). Fails on a host without IPv6, which needs neither.
+	variables := []link.Sysctl{{Name: "accept_ra", Value: "0"}}
+	if !conf.EnableDAD {
+		variables = append(variables, link.Sysctl{Name: "accept_dad", Value: "0"})
+	}
+	_ = p.host.SetSysctls("net/ipv6/conf/"+conf.Bridge, variables...)
 	return nil
 }
 
