@@ -138,66 +138,6 @@ func (n *Network) open() error {
 	return nil
 }
 
-// Close stops watching the configuration. Pods stay attached; when there are none, what berth made for them goes: its bridge and
-// its nf_tables. It may be called twice.
-func (n *Network) Close() error {
-	n.mu.Lock()
-	closed := n.closed
-	n.closed = true
-	if n.idle != nil {
-		n.idle.Stop()
-	}
-	n.mu.Unlock()
-	if closed {
-		return nil
-	}
-	n.watch.Close()
-	n.life.Lock()
-	defer n.life.Unlock()
-	n.reaper.Close()
-	return errors.Join(n.tidy(), n.tables.Close(), n.host.Close())
-}
-
-// tidy removes what is there for pods when there are none. The caller holds life for writing.
-func (n *Network) tidy() error {
-	n.mu.Lock()
-	busy := len(n.attached) > 0
-	n.mu.Unlock()
-	if busy {
-		return nil
-	}
-	err := n.tables.Prune()
-	if n.cfg.Builtin {
-		err = errors.Join(err, n.bridge.Remove(n.cfg.BuiltinBridge, n.dir))
-	}
-	return err
-}
-
-// tidyLater tidies up when no pod comes for a while.
-func (n *Network) tidyLater() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed || len(n.attached) > 0 {
-		return
-	}
-	if n.idle != nil {
-		n.idle.Stop()
-	}
-	n.idle = time.AfterFunc(idleDelay, func() { // ends by itself, or is stopped by Close
-		n.life.Lock()
-		defer n.life.Unlock()
-		n.mu.Lock()
-		closed := n.closed
-		n.mu.Unlock()
-		if closed {
-			return
-		}
-		if err := n.tidy(); err != nil {
-			n.log.WithError(err).Warn("idle network not tidied up")
-		}
-	})
-}
-
 // network returns the configuration in force.
 func (n *Network) network() (*network, error) {
 	now, err := n.conf.get()
@@ -380,33 +320,6 @@ func (n *Network) del(ctx context.Context, id, netns string) error {
 	}
 	if err := n.release(ctx, net, i, pod); err != nil {
 		return fmt.Errorf("detach pod from %s: %w", net, err)
-	}
-	return nil
-}
-
-// Check says what of a pod's attachment is no longer as Add made it. Plugins that know no CHECK (before version 0.4.0) say nothing.
-func (n *Network) Check(ctx context.Context, a Attachment) error {
-	n.life.RLock()
-	defer n.life.RUnlock()
-	i, err := n.intents.read(a.ID)
-	if err != nil {
-		return err
-	}
-	if i == nil {
-		return fmt.Errorf("check attachment %s: %w", a.ID, ErrNotAttached)
-	}
-	net, err := i.network()
-	if err != nil {
-		return err
-	}
-	pod, err := link.Open(i.NetNS)
-	if err != nil {
-		return fmt.Errorf("check attachment %s: %w", a.ID, err)
-	}
-	defer func() { _ = pod.Close() }()
-	err = n.libcni(pod).CheckNetworkList(ctx, net.list, i.runtimeConf())
-	if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
-		return fmt.Errorf("check attachment %s to %s: %w", a.ID, net, err)
 	}
 	return nil
 }

@@ -1,0 +1,66 @@
+package cni
+
+import (
+	"errors"
+	"time"
+)
+
+// Close stops watching the configuration. Pods stay attached; when there are none, what berth made for them goes: its bridge and
+// its nf_tables. It may be called twice.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	closed := n.closed
+	n.closed = true
+	if n.idle != nil {
+		n.idle.Stop()
+	}
+	n.mu.Unlock()
+	if closed {
+		return nil
+	}
+	n.watch.Close()
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.reaper.Close()
+	return errors.Join(n.tidy(), n.tables.Close(), n.host.Close())
+}
+
+// tidy removes what is there for pods when there are none. The caller holds life for writing.
+func (n *Network) tidy() error {
+	n.mu.Lock()
+	busy := len(n.attached) > 0
+	n.mu.Unlock()
+	if busy {
+		return nil
+	}
+	err := n.tables.Prune()
+	if n.cfg.Builtin {
+		err = errors.Join(err, n.bridge.Remove(n.cfg.BuiltinBridge, n.dir))
+	}
+	return err
+}
+
+// tidyLater tidies up when no pod comes for a while.
+func (n *Network) tidyLater() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || len(n.attached) > 0 {
+		return
+	}
+	if n.idle != nil {
+		n.idle.Stop()
+	}
+	n.idle = time.AfterFunc(idleDelay, func() { // ends by itself, or is stopped by Close
+		n.life.Lock()
+		defer n.life.Unlock()
+		n.mu.Lock()
+		closed := n.closed
+		n.mu.Unlock()
+		if closed {
+			return
+		}
+		if err := n.tidy(); err != nil {
+			n.log.WithError(err).Warn("idle network not tidied up")
+		}
+	})
+}
