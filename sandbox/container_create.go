@@ -23,8 +23,9 @@ const (
 )
 
 // CreateContainer makes a container in a pod that is ready (ErrState otherwise)
-// and returns its id. It needs a valid configuration (spec.ErrInvalid) and an image that is
-// there (imagestore.ErrNotFound), and leaves nothing behind when it fails.
+// and returns its id. It needs a valid configuration (spec.ErrInvalid), which nobody
+// changes afterwards, and an image that is there (imagestore.ErrNotFound). It
+// leaves nothing behind when it fails.
 //
 // It may be called again: a call with the same pod, name and attempt joins the
 // work under way, or gets the id of the container that came of it.

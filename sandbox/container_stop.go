@@ -127,6 +127,9 @@ func (s *stopping) stop(ctx context.Context) error {
 	if err := s.awaitStart(ctx); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	proc := s.c.running()
 	if proc == nil {
 		return nil

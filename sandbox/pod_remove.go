@@ -25,9 +25,6 @@ func (m *Manager) RemovePod(ctx context.Context, id string) error {
 }
 
 func (m *Manager) removePod(ctx context.Context, p *pod) error {
-	if p.state() == podGone {
-		return nil
-	}
 	if err := m.stopPod(ctx, p); err != nil {
 		return err
 	}
@@ -36,6 +33,9 @@ func (m *Manager) removePod(ctx context.Context, p *pod) error {
 		return err
 	}
 	defer leave()
+	if p.state() == podGone {
+		return nil // another removal was faster
+	}
 	if err := m.movePod(p, podRemove, nil); err != nil {
 		return err
 	}

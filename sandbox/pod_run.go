@@ -23,7 +23,8 @@ import (
 const runTime = 3 * time.Minute
 
 // RunPod sets a pod up and returns its id. It needs a valid configuration
-// (spec.ErrInvalid otherwise), and leaves nothing behind when it fails.
+// (spec.ErrInvalid otherwise), which nobody changes afterwards, and leaves nothing
+// behind when it fails.
 //
 // It may be called again: while the first call's work goes on, which a cancelled
 // ctx does not end, and after it succeeded, a call with the same identity

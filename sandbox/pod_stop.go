@@ -60,6 +60,9 @@ func (m *Manager) stopPod(ctx context.Context, p *pod) error {
 // records and snapshots. Each part is freed whatever becomes of the others. The
 // caller has the turn.
 func (m *Manager) teardown(ctx context.Context, p *pod) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	rec := p.now()
 	return errors.Join(
 		m.stopContainers(ctx, p),

@@ -18,6 +18,8 @@ import (
 var (
 	errRebooted = errors.New("the node has been rebooted")
 	errLost     = errors.New("the keeper does not hold it")
+
+	errPauseEnded = errors.New("the pause process has ended")
 )
 
 // descriptors takes over what the keeper holds for a pod. The error says why a
@@ -56,6 +58,9 @@ func (r *recovery) pause(p *pod) error {
 		return fmt.Errorf("pause process: %w", errLost)
 	}
 	p.pause = newProcess(kept.PID, kept.PidFD)
+	if kept.Exit != nil {
+		return errPauseEnded
+	}
 	ns, err := r.m.host.namespace(p.pause, specs.PIDNamespace)
 	if err != nil {
 		return err
@@ -85,7 +90,7 @@ func (r *recovery) container(p *pod, saved savedContainer) func(context.Context)
 		return func(ctx context.Context) error { return r.discard(ctx, c) }
 	case ContainerCreated:
 		if !found {
-			return nil
+			return func(ctx context.Context) error { return r.unstarted(ctx, c) }
 		}
 		// The daemon died between the launch and its record.
 		c.record.State, c.record.PID, c.record.StartedAt = ContainerRunning, kept.PID, r.start
@@ -137,8 +142,28 @@ func (r *recovery) cleanUp(c *container) func(context.Context) error {
 	}
 }
 
+// unstarted takes back what a start left that did not come to a process.
+func (r *recovery) unstarted(ctx context.Context, c *container) error {
+	leave, err := c.pod.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if c.now().State != ContainerCreated {
+		return nil // a client was faster
+	}
+	return r.m.host.deleteCgroup(ctx, c.now().Cgroup)
+}
+
 // undoContainer takes back a creation that an earlier daemon began.
 func (r *recovery) undoContainer(ctx context.Context, c *container) error {
+	if c.process != nil { // the record is torn: else it would have a start
+		if err := c.process.signal(killSignal); err != nil {
+			return err
+		}
+		c.process.release()
+		c.process = nil
+	}
 	err := errors.Join(
 		r.m.host.killCgroup(ctx, c.record.Cgroup),
 		r.m.host.deleteCgroup(ctx, c.record.Cgroup),
@@ -150,9 +175,6 @@ func (r *recovery) undoContainer(ctx context.Context, c *container) error {
 	}
 	if err != nil {
 		return fmt.Errorf("undo container %s: %w", c.id, err)
-	}
-	if c.process != nil {
-		c.process.release()
 	}
 	r.m.dropContainer(c)
 	return r.m.moveContainer(c, containerAbort, nil)

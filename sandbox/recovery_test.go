@@ -1,0 +1,280 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// life is a pod's whole life; it returns at the first error.
+func (d *daemon) life(pod *spec.Pod, container *spec.Container) error {
+	ctx := d.t.Context()
+	id, err := d.m.RunPod(ctx, pod)
+	if err != nil {
+		return err
+	}
+	c, err := d.m.CreateContainer(ctx, id, container)
+	if err != nil {
+		return err
+	}
+	if err := d.m.StartContainer(ctx, c); err != nil {
+		return err
+	}
+	if _, err := d.m.ExecSync(ctx, c, []string{"true"}, 0); err != nil {
+		return err
+	}
+	if err := d.m.StopContainer(ctx, c, time.Minute); err != nil {
+		return err
+	}
+	if err := d.m.StopPod(ctx, id); err != nil {
+		return err
+	}
+	return d.m.RemovePod(ctx, id)
+}
+
+// TestKillAtEveryOperation kills the daemon before each thing that it does to the
+// world (each write of a record among them), and wants the next one to find or
+// free everything, and to do the same work to its end.
+func TestKillAtEveryOperation(t *testing.T) {
+	pod, container := podConfig("web"), containerConfig("c")
+	pod.Security.Namespaces.PID = spec.NamespacePod
+	container.Security.Namespaces.PID = spec.NamespacePod
+	for k := 1; ; k++ {
+		if k > 200 {
+			t.Fatal("no end in sight")
+		}
+		ended := false
+		t.Run(fmt.Sprint(k), func(t *testing.T) {
+			w := newWorld(t)
+			first := w.start()
+			first.eventually("start is over", func() error {
+				select {
+				case <-first.m.swept:
+					return nil
+				default:
+					return errors.New("it sweeps")
+				}
+			})
+			first.mu.Lock()
+			first.dieAt = len(first.ops) + k
+			first.mu.Unlock()
+			err := first.life(pod, container)
+			first.mu.Lock()
+			dead, ops := first.dead, first.ops
+			first.mu.Unlock()
+			if !dead {
+				ended = true
+				if err != nil {
+					t.Errorf("whole life: %v", err)
+				}
+				return
+			}
+			t.Logf("killed before %q: %v", ops[len(ops)-1], err)
+			second := w.start()
+			second.settled()
+			if len(second.m.Pods(PodFilter{})) > 1 || len(second.m.Containers(ContainerFilter{})) > 1 {
+				t.Errorf("pods %v, containers %v", second.m.Pods(PodFilter{}), second.m.Containers(ContainerFilter{}))
+			}
+			// A client goes on: it removes what isn't ready, and repeats.
+			for _, p := range second.m.Pods(PodFilter{}) {
+				if p.State == PodNotReady {
+					if err := second.m.RemovePod(t.Context(), p.ID); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			again := *container
+			for _, c := range second.m.Containers(ContainerFilter{}) {
+				if c.State != ContainerCreated {
+					again.Metadata.Attempt = 1
+				}
+			}
+			if err := second.life(pod, &again); err != nil {
+				t.Errorf("the same again: %v", err)
+			}
+			second.settled()
+			if got := second.m.Pods(PodFilter{}); len(got) != 0 {
+				t.Errorf("pods are left: %v", got)
+			}
+		})
+		if ended || t.Failed() {
+			return
+		}
+	}
+}
+
+func TestRunningContainersRunOn(t *testing.T) {
+	w := newWorld(t)
+	first := w.start()
+	pod := first.runPod(podConfig("web"))
+	running := first.create(pod, containerConfig("running"))
+	first.begin(running)
+	created := first.create(pod, containerConfig("created"))
+	ends := first.create(pod, containerConfig("ends"))
+	first.begin(ends)
+	before, _ := first.m.Container(running)
+	first.kill()
+	w.mu.Lock()
+	process := w.kept[ends]
+	w.mu.Unlock()
+	if err := process.kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-process.ended // while no daemon is there
+
+	second := w.start()
+	after, err := second.m.Container(running)
+	if err != nil || after.State != ContainerRunning || after.PID != before.PID || !after.StartedAt.Equal(before.StartedAt) {
+		t.Errorf("running container is %+v, %v", after, err)
+	}
+	if info, _ := second.m.Container(ends); info.State != ContainerExited || info.ExitCode != 137 || info.FinishedAt.IsZero() {
+		t.Errorf("container that ended is %+v", info)
+	}
+	if _, err := second.m.ExecSync(t.Context(), running, []string{"true"}, 0); err != nil {
+		t.Errorf("exec: %v", err)
+	}
+	second.begin(created)
+	if second.runPod(podConfig("web")) != pod || second.create(pod, containerConfig("created")) != created {
+		t.Error("repeated requests don't find what is there")
+	}
+	second.settled()
+	if err := second.m.StopContainer(t.Context(), running, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if info, _ := second.m.Container(running); info.ExitCode != 143 {
+		t.Errorf("stopped container is %+v", info)
+	}
+	if err := second.m.RemovePod(t.Context(), pod); err != nil {
+		t.Error(err)
+	}
+	second.settled()
+}
+
+func TestReboot(t *testing.T) {
+	w := newWorld(t)
+	first := w.start()
+	pod := first.runPod(podConfig("web"))
+	id := first.create(pod, containerConfig("c"))
+	first.begin(id)
+	first.kill()
+	w.mu.Lock()
+	for key, k := range w.kept { // the machine's end takes the processes, mounts and cgroups
+		if k.pidfd != nil && kind(key) == "container" {
+			_ = k.kill()
+		}
+	}
+	clear(w.kept)
+	clear(w.cgroups)
+	clear(w.pins)
+	w.boot = "boot 2"
+	w.mu.Unlock()
+
+	second := w.start()
+	info, err := second.m.Container(id)
+	if err != nil || info.State != ContainerExited || info.ExitCode != 255 || info.Reason != ReasonUnknown {
+		t.Errorf("container is %+v, %v", info, err)
+	}
+	if info, _ := second.m.Pod(pod); info.State != PodNotReady {
+		t.Errorf("pod is %s", info.State)
+	}
+	second.settled() // its address too is free
+	if second.runPod(podConfig("web")) == pod {
+		t.Error("the pod of before the reboot was returned")
+	}
+	if err := second.m.RemovePod(t.Context(), pod); err != nil {
+		t.Error(err)
+	}
+	second.settled()
+}
+
+func TestKeeperLostEverything(t *testing.T) {
+	w := newWorld(t)
+	first := w.start()
+	pod := first.runPod(podConfig("web"))
+	id := first.create(pod, containerConfig("c"))
+	first.begin(id)
+	first.kill()
+	w.mu.Lock()
+	process := w.kept[id]
+	clear(w.kept)
+	w.mu.Unlock()
+	defer func() { _ = process.kill() }()
+
+	second := w.start()
+	if info, _ := second.m.Container(id); info.State != ContainerExited || info.Reason != ReasonUnknown {
+		t.Errorf("container is %+v", info)
+	}
+	if info, _ := second.m.Pod(pod); info.State != PodNotReady {
+		t.Errorf("pod is %s", info.State)
+	}
+	second.settled()
+}
+
+func TestTornRecordsAreCleaned(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, dir, pod, container string){
+		"pod": func(t *testing.T, dir, pod, _ string) {
+			write(t, filepath.Join(dir, "pods", pod, "pod.json"), `{"version":1,"id":"`+pod)
+		},
+		"pod of another version": func(t *testing.T, dir, pod, _ string) {
+			write(t, filepath.Join(dir, "pods", pod, "pod.json"), `{"version":99,"state":"ready","config":{}}`)
+		},
+		"pod is missing": func(t *testing.T, dir, pod, _ string) {
+			if err := os.Remove(filepath.Join(dir, "pods", pod, "pod.json")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"pod and container": func(t *testing.T, dir, pod, container string) {
+			write(t, filepath.Join(dir, "pods", pod, "pod.json"), "")
+			write(t, filepath.Join(dir, "pods", pod, "containers", container+".json"), strings.Repeat("\x00", 4096))
+		},
+		"container": func(t *testing.T, dir, pod, container string) {
+			write(t, filepath.Join(dir, "pods", pod, "containers", container+".json"), "[]")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			first := w.start()
+			pod := first.runPod(podConfig("web"))
+			id := first.create(pod, containerConfig("c"))
+			first.begin(id)
+			first.kill()
+			damage(t, w.dir, pod, id)
+			second := w.start()
+			if got := second.m.Containers(ContainerFilter{}); len(got) != 0 && name != "pod" && name != "pod of another version" && name != "pod is missing" {
+				t.Errorf("containers are shown: %v", got)
+			}
+			second.eventually("pod is gone, or only its container", func() error {
+				pods, containers := second.m.Pods(PodFilter{}), second.m.Containers(ContainerFilter{})
+				if len(containers) != 0 || (len(pods) != 0) != (name == "container") {
+					return fmt.Errorf("pods %v, containers %v", pods, containers)
+				}
+				return nil
+			})
+			second.settled()
+			if name == "container" {
+				second.begin(second.create(pod, containerConfig("c")))
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	w := newWorld(t)
+	w.addresses["of a pod that is gone"] = true
+	w.snapshots["of a container that is gone"] = true
+	d := w.start()
+	d.settled()
+}

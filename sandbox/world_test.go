@@ -1,0 +1,615 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/cni"
+	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/program"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// world is a node of fakes that needs no root: what is in it outlives daemons.
+// Containers' processes are real ones, so that pidfds and signals are.
+type world struct {
+	t   *testing.T
+	dir string
+
+	mu        sync.Mutex
+	boot      string
+	addresses map[string]bool // by pod
+	pins      map[string]bool // by path
+	cgroups   map[string]bool // by path
+	oom       map[string]bool // cgroups in which the kernel has killed
+	snapshots map[string]bool // by container
+	kept      map[string]*keptFake
+	connected *daemon
+
+	command []string // what a container runs
+	busy    func()   // called in Network.Add
+}
+
+// keptFake is what the fake keeper has under a key.
+type keptFake struct {
+	pid     int
+	pidfd   *os.File
+	files   map[string]*os.File
+	exit    *keeper.Exit
+	ended   chan struct{}
+	oneshot bool
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t, dir: t.TempDir(), boot: "boot 1", addresses: map[string]bool{}, pins: map[string]bool{}, cgroups: map[string]bool{},
+		oom: map[string]bool{}, snapshots: map[string]bool{}, kept: map[string]*keptFake{}, command: []string{"sleep", "1000"},
+	}
+	rootfs := filepath.Join(w.dir, "rootfs", "etc")
+	if err := os.MkdirAll(rootfs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(rootfs, "passwd"), []byte("root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, k := range w.kept {
+			if k.pidfd != nil {
+				_ = unix.PidfdSendSignal(int(k.pidfd.Fd()), unix.SIGKILL, nil, 0)
+			}
+		}
+	})
+	return w
+}
+
+// errDead is what a killed daemon's calls get: they have no effect any more.
+var errDead = errors.New("daemon was killed")
+
+// daemon is one life of a daemon in a world.
+type daemon struct {
+	*world
+	m     *Manager
+	exits chan keeper.Exit
+
+	ops     []string
+	faults  map[string]error
+	dieAt   int // number of the operation before which it is killed; 0: never
+	dead    bool
+	failure chan struct{} // closed when dead
+}
+
+// start starts a daemon; it is closed at the test's end.
+func (w *world) start() *daemon {
+	w.t.Helper()
+	d := w.prepare()
+	if err := d.open(); err != nil {
+		w.t.Fatal(err)
+	}
+	return d
+}
+
+// prepare makes a daemon that is not open yet, and has the keeper's attention.
+func (w *world) prepare() *daemon {
+	d := &daemon{world: w, exits: make(chan keeper.Exit, 1000), faults: map[string]error{}, failure: make(chan struct{})}
+	w.mu.Lock()
+	w.connected = d
+	for key, k := range w.kept {
+		if k.exit != nil && !k.oneshot {
+			exit := *k.exit
+			exit.Key = key
+			d.exits <- exit
+		}
+	}
+	w.mu.Unlock()
+	return d
+}
+
+func (d *daemon) open() error {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	if testing.Verbose() {
+		log.SetOutput(d.t.Output())
+	}
+	cfg := DefaultConfig()
+	cfg.Root, cfg.NetNSDir = d.dir, filepath.Join(d.dir, "netns")
+	r := newRecords(cfg.Root)
+	replace, remove := r.replace, r.remove
+	r.replace = func(path string, data []byte) error {
+		what := filepath.Base(path)
+		if filepath.Base(filepath.Dir(path)) == "containers" {
+			what = "container"
+		}
+		if err := d.at("write " + what); err != nil {
+			return err
+		}
+		return replace(path, data)
+	}
+	r.remove = func(path string) error {
+		if err := d.at("remove record"); err != nil {
+			return err
+		}
+		return remove(path)
+	}
+	parts := Parts{Network: fakeNetwork{d}, Images: fakeImages{d}, Keeper: fakeKeeper{d}, Programs: fakePrograms{}, Log: log}
+	m, err := open(d.t.Context(), cfg, parts, fakeHost{d}, r)
+	if err != nil {
+		return err
+	}
+	d.m = m
+	d.t.Cleanup(func() {
+		d.kill()
+		if err := m.Close(); err != nil {
+			d.t.Error(err)
+		}
+	})
+	return nil
+}
+
+// kill kills a daemon: nothing that it does from now on has an effect.
+func (d *daemon) kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.die()
+}
+
+func (d *daemon) die() {
+	if !d.dead {
+		d.dead = true
+		close(d.failure)
+		d.m.hurryIfAny()
+	}
+	if d.connected == d {
+		d.connected = nil
+	}
+}
+
+func (m *Manager) hurryIfAny() {
+	if m != nil {
+		m.hurry(errDead)
+		m.tasks.end(errDead)
+	}
+}
+
+// at notes an operation, and is the error that it is to have.
+func (d *daemon) at(op string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dead {
+		d.mu.Unlock()
+		time.Sleep(2 * time.Millisecond) // its contexts are about to end: what it does to processes would have an effect
+		d.mu.Lock()
+		return errDead
+	}
+	d.ops = append(d.ops, op)
+	if d.dieAt == len(d.ops) {
+		d.die()
+		return errDead
+	}
+	return d.faults[op]
+}
+
+// fail makes an operation fail from now on; nil: no more.
+func (d *daemon) fail(op string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults[op] = err
+}
+
+// do notes an operation and does it under the world's lock.
+func (d *daemon) do(op string, f func()) error {
+	if err := d.at(op); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+	return nil
+}
+
+type fakeNetwork struct{ *daemon }
+
+func (n fakeNetwork) Add(_ context.Context, a cni.Attachment) (*cni.Result, error) {
+	if n.busy != nil {
+		n.busy()
+	}
+	if err := n.do("network add", func() { n.addresses[a.ID] = true }); err != nil {
+		return nil, err
+	}
+	return &cni.Result{IPs: []netip.Addr{netip.MustParseAddr("10.1.2.3")}}, nil
+}
+
+func (n fakeNetwork) Del(_ context.Context, a cni.Attachment) error {
+	return n.do("network del", func() { delete(n.addresses, a.ID) })
+}
+
+func (n fakeNetwork) GC(_ context.Context, valid []string) error {
+	return n.do("network gc", func() {
+		maps.DeleteFunc(n.addresses, func(id string, _ bool) bool { return !slices.Contains(valid, id) })
+	})
+}
+
+func (n fakeNetwork) Status() error                    { return n.faults["network status"] }
+func (n fakeNetwork) SetPodCIDRs([]netip.Prefix) error { return nil }
+
+type fakeImages struct{ *daemon }
+
+var fakeImage = &imagestore.Image{ID: "sha256:1234", Tags: []string{"docker.io/library/web:1"}, Digests: []string{"docker.io/library/web@sha256:5678"}}
+
+func (i fakeImages) Image(ref string) (*imagestore.Image, error) {
+	if ref != fakeImage.ID && !slices.Contains(fakeImage.Tags, ref) {
+		return nil, fmt.Errorf("find image %s: %w", ref, imagestore.ErrNotFound)
+	}
+	return fakeImage, nil
+}
+
+func (i fakeImages) PrepareSnapshot(_ context.Context, key, _ string) error {
+	return i.do("prepare snapshot", func() { i.snapshots[key] = true })
+}
+
+func (i fakeImages) MountSnapshot(string) (*os.File, error) {
+	if err := i.at("mount snapshot"); err != nil {
+		return nil, err
+	}
+	return os.Open(filepath.Join(i.dir, "rootfs"))
+}
+
+func (i fakeImages) MountImage(string) (*os.File, error) {
+	return os.Open(filepath.Join(i.dir, "rootfs"))
+}
+
+func (i fakeImages) RemoveSnapshot(key string) error {
+	return i.do("remove snapshot", func() { delete(i.snapshots, key) })
+}
+
+func (i fakeImages) Snapshots() (out []string, err error) {
+	err = i.do("list snapshots", func() { out = slices.Collect(maps.Keys(i.snapshots)) })
+	return out, err
+}
+
+type fakePrograms struct{}
+
+func emptyLaunch() *oci.Launch { return &oci.Launch{Program: &program.Program{}} }
+
+// PreparePod sends at once what the program would.
+func (fakePrograms) PreparePod(in oci.Pod) (*oci.Launch, error) {
+	var fds []int
+	for range in.Namespaces {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		fds = append(fds, fd)
+	}
+	return emptyLaunch(), unix.Sendmsg(int(in.Socket.Fd()), []byte("x"), unix.UnixRights(fds...), nil, 0)
+}
+
+func (fakePrograms) PreparePause(oci.Pause) (*oci.Launch, error) { return emptyLaunch(), nil }
+
+func (fakePrograms) PrepareContainer(in oci.Container) (*oci.Launch, error) {
+	l := emptyLaunch()
+	l.Files = []*os.File{in.Stdout, in.Stderr}
+	return l, nil
+}
+
+func (fakePrograms) PrepareExec(in oci.Exec) (*oci.Launch, error) {
+	l := emptyLaunch()
+	l.Program.Slots = in.Process.Args // for the fake keeper to run
+	l.Files = []*os.File{in.Stdout, in.Stderr}
+	return l, nil
+}
+
+type fakeHost struct{ *daemon }
+
+func (h fakeHost) shm(int64, *spec.UserNamespace) (*os.File, error) {
+	if err := h.at("make shm"); err != nil {
+		return nil, err
+	}
+	return os.Open(os.DevNull)
+}
+
+func (h fakeHost) pin(_ *os.File, path string) error {
+	return h.do("pin", func() { h.pins[path] = true })
+}
+
+func (h fakeHost) unpin(path string) error {
+	return h.do("unpin", func() { delete(h.pins, path) })
+}
+
+func (h fakeHost) namespace(*process, specs.LinuxNamespaceType) (*os.File, error) {
+	return os.Open(os.DevNull)
+}
+
+func (h fakeHost) createCgroup(path string, _ *specs.LinuxResources) (*cgroup.Group, error) {
+	return nil, h.do("create cgroup", func() { h.cgroups[path] = true })
+}
+
+func (h fakeHost) cgroup(string) *cgroup.Group { return nil }
+
+func (h fakeHost) killCgroup(context.Context, string) error { return h.at("kill cgroup") }
+
+func (h fakeHost) deleteCgroup(_ context.Context, path string) error {
+	return h.do("delete cgroup", func() { delete(h.cgroups, path) })
+}
+
+func (h fakeHost) oomKilled(path string) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.oom[path], nil
+}
+
+func (h fakeHost) pauseBinary() (*os.File, error) { return nil, nil }
+
+func (h fakeHost) bootID() (string, error) { return h.boot, nil }
+
+type fakeKeeper struct{ *daemon }
+
+func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := k.at("launch " + kind(l.Key)); err != nil {
+		return nil, err
+	}
+	command := k.command
+	if kind(l.Key) == "exec" {
+		command = l.Program.Slots
+	}
+	if kind(l.Key) == "namespaces" {
+		command = []string{"true"}
+	}
+	cmd := exec.Command(command[0], command[1:]...)
+	fd := -1
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, PidFD: &fd}
+	if kind(l.Key) == "exec" {
+		cmd.Stdout, cmd.Stderr = l.Files[0], l.Files[1]
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &keptFake{pid: cmd.Process.Pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), files: map[string]*os.File{}, ended: make(chan struct{}), oneshot: l.Oneshot}
+	k.mu.Lock()
+	k.kept[l.Key] = p
+	k.mu.Unlock()
+	own, err := dup(p.pidfd)
+	if err != nil {
+		return nil, err
+	}
+	go func() { // ends with the process
+		_ = cmd.Wait()
+		k.reaped(l.Key, p, cmd.ProcessState.Sys().(syscall.WaitStatus))
+	}()
+	return &keeper.Process{PID: p.pid, PidFD: own}, nil
+}
+
+// reaped tells the daemon that is connected now, if one is.
+func (w *world) reaped(key string, p *keptFake, status syscall.WaitStatus) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.exit = &keeper.Exit{Key: key, Status: status, Known: true, At: time.Now()}
+	close(p.ended)
+	if w.connected != nil {
+		w.connected.exits <- *p.exit
+	}
+}
+
+// kind is what a key of the keeper's stands for.
+func kind(key string) string {
+	for _, k := range []string{"namespaces", "pod", "pause", "exec"} {
+		if len(key) > len(k) && key[:len(k)+1] == k+"-" {
+			return k
+		}
+	}
+	return "container"
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	return os.NewFile(uintptr(fd), f.Name()), err
+}
+
+func (k fakeKeeper) Wait(ctx context.Context, key string) (keeper.Exit, error) {
+	k.mu.Lock()
+	p := k.kept[key]
+	k.mu.Unlock()
+	select {
+	case <-p.ended:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.kept, key)
+		return *p.exit, nil
+	case <-ctx.Done():
+		return keeper.Exit{}, ctx.Err()
+	}
+}
+
+func (k fakeKeeper) Exits() <-chan keeper.Exit { return k.exits }
+
+func (k fakeKeeper) Kept() (out []keeper.Kept) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, p := range k.kept {
+		one := keeper.Kept{Key: key, PID: p.pid, Exit: p.exit, Files: map[string]*os.File{}}
+		if p.pidfd != nil {
+			one.PidFD, _ = dup(p.pidfd)
+		}
+		for name, f := range p.files {
+			one.Files[name], _ = dup(f)
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func (k fakeKeeper) Hold(_ context.Context, key string, files map[string]*os.File) error {
+	return k.do("hold", func() {
+		p := &keptFake{files: map[string]*os.File{}}
+		for name, f := range files {
+			p.files[name], _ = dup(f)
+		}
+		k.kept[key] = p
+	})
+}
+
+func (k fakeKeeper) Forget(_ context.Context, key string) error {
+	return k.do("forget", func() { delete(k.kept, key) })
+}
+
+// leaks lists what is in the world and belongs to no pod or container that the
+// daemon's clients see in a state to have it.
+func (d *daemon) leaks() []string {
+	ready, running, all := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	pods := map[string]bool{}
+	for _, p := range d.m.Pods(PodFilter{}) {
+		pods[p.ID] = true
+		ready[p.ID] = p.State == PodReady
+	}
+	for _, c := range d.m.Containers(ContainerFilter{}) {
+		all[c.ID] = true
+		running[c.ID] = c.State == ContainerRunning
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []string
+	leak := func(what, key string, wanted bool) {
+		if !wanted {
+			out = append(out, what+" "+key)
+		}
+	}
+	for id := range d.addresses {
+		leak("address", id, ready[id])
+	}
+	for path := range d.pins {
+		leak("pin", path, ready[filepath.Base(path)[len("berth-"):]])
+	}
+	for path := range d.cgroups {
+		id := filepath.Base(path)
+		leak("cgroup", path, running[id] || ready[id])
+	}
+	for id := range d.snapshots {
+		leak("snapshot", id, all[id])
+	}
+	for key, k := range d.kept {
+		switch kind(key) {
+		case "pod", "pause":
+			leak("kept", key, ready[key[len(kind(key))+1:]])
+		case "container":
+			leak("kept", key, running[key])
+		case "exec":
+			leak("kept", key, false)
+		case "namespaces":
+			leak("kept", key, k.oneshot) // the real keeper forgets it by itself
+		}
+	}
+	entries, _ := os.ReadDir(filepath.Join(d.dir, "pods"))
+	for _, e := range entries {
+		leak("directory", e.Name(), pods[e.Name()])
+		records, _ := os.ReadDir(filepath.Join(d.dir, "pods", e.Name(), "containers"))
+		for _, r := range records {
+			leak("record", r.Name(), all[r.Name()[:min(64, len(r.Name()))]])
+		}
+	}
+	return out
+}
+
+// settled waits until nothing leaks, and fails the test when that doesn't come.
+func (d *daemon) settled() {
+	d.t.Helper()
+	d.eventually("nothing is left over", func() error {
+		if l := d.leaks(); len(l) > 0 {
+			return fmt.Errorf("left over: %q", l)
+		}
+		return nil
+	})
+}
+
+func (d *daemon) eventually(what string, check func() error) {
+	d.t.Helper()
+	var err error
+	for range 500 {
+		if err = check(); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	d.t.Fatalf("%s: %v", what, err)
+}
+
+// podConfig and containerConfig are valid configurations.
+func podConfig(name string) *spec.Pod {
+	return &spec.Pod{
+		Metadata: spec.PodMetadata{Name: name, UID: "uid-" + name, Namespace: "default"},
+		Hostname: name,
+		Security: spec.PodSecurity{Namespaces: spec.Namespaces{PID: spec.NamespaceContainer}},
+		Labels:   map[string]string{"app": name},
+	}
+}
+
+func containerConfig(name string) *spec.Container {
+	return &spec.Container{
+		Metadata: spec.ContainerMetadata{Name: name},
+		Image:    spec.ImageRef{Image: fakeImage.ID},
+		Command:  []string{"serve"},
+		Security: spec.Security{Namespaces: spec.Namespaces{PID: spec.NamespaceContainer}},
+	}
+}
+
+// runPod, create and begin are steps of most tests.
+func (d *daemon) runPod(config *spec.Pod) string {
+	d.t.Helper()
+	id, err := d.m.RunPod(d.t.Context(), config)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return id
+}
+
+func (d *daemon) create(pod string, config *spec.Container) string {
+	d.t.Helper()
+	id, err := d.m.CreateContainer(d.t.Context(), pod, config)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return id
+}
+
+func (d *daemon) begin(id string) {
+	d.t.Helper()
+	if err := d.m.StartContainer(d.t.Context(), id); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// awaitState waits for a container's state.
+func (d *daemon) awaitState(id string, want ContainerState) *ContainerInfo {
+	d.t.Helper()
+	var info *ContainerInfo
+	d.eventually("container is "+want.String(), func() (err error) {
+		if info, err = d.m.Container(id); err == nil && info.State != want {
+			err = fmt.Errorf("it is %s (%s)", info.State, info.Message)
+		}
+		return err
+	})
+	return info
+}
