@@ -1,0 +1,154 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestFilters(t *testing.T) {
+	d := newWorld(t).start()
+	a, b := d.runPod(podConfig("a")), d.runPod(podConfig("b"))
+	if err := d.m.StopPod(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	ready, notReady := PodReady, PodNotReady
+	for name, c := range map[string]struct {
+		filter PodFilter
+		want   []string
+	}{
+		"all":        {PodFilter{}, []string{a, b}},
+		"id":         {PodFilter{ID: b}, []string{b}},
+		"short id":   {PodFilter{ID: a[:13]}, []string{a}},
+		"ready":      {PodFilter{State: &ready}, []string{a}},
+		"not ready":  {PodFilter{State: &notReady}, []string{b}},
+		"label":      {PodFilter{Labels: map[string]string{"app": "a"}}, []string{a}},
+		"two labels": {PodFilter{Labels: map[string]string{"app": "a", "x": ""}}, nil},
+		"both":       {PodFilter{ID: a, State: &notReady}, nil},
+	} {
+		var got []string
+		for _, p := range d.m.Pods(c.filter) {
+			got = append(got, p.ID)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, wanted %v", name, got, c.want)
+		}
+	}
+	one, two := d.create(a, containerConfig("one")), d.create(a, containerConfig("two"))
+	d.begin(two)
+	running := ContainerRunning
+	for name, c := range map[string]struct {
+		filter ContainerFilter
+		want   []string
+	}{
+		"all":     {ContainerFilter{}, []string{one, two}},
+		"pod":     {ContainerFilter{PodID: a[:10]}, []string{one, two}},
+		"other":   {ContainerFilter{PodID: b}, nil},
+		"id":      {ContainerFilter{ID: two}, []string{two}},
+		"running": {ContainerFilter{State: &running}, []string{two}},
+		"label":   {ContainerFilter{Labels: map[string]string{"app": "a"}}, nil},
+	} {
+		var got []string
+		for _, c := range d.m.Containers(c.filter) {
+			got = append(got, c.ID)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, wanted %v", name, got, c.want)
+		}
+	}
+}
+
+func TestAmbiguousBeginningsFindNothing(t *testing.T) {
+	x := newIndex()
+	for _, id := range []string{"aab", "aac", "b"} {
+		rec := samplePod()
+		rec.ID = id
+		x.addPod(newPod(t.Context(), *rec))
+	}
+	for id, found := range map[string]bool{"": false, "a": false, "aa": false, "aab": true, "b": true, "c": false, "bb": false} {
+		if p, err := x.pod(id); (err == nil) != found || found && p.id[:len(id)] != id {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
+// Lists go on while everything moves, and each entry is whole.
+func TestListsUnderConcurrentLife(t *testing.T) {
+	d := newWorld(t).start()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for attempt := range 3 {
+				pod := podConfig(fmt.Sprintf("web-%d", i))
+				pod.Metadata.Attempt = uint32(attempt)
+				if err := d.life(pod, containerConfig("c")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for {
+		for _, p := range d.m.Pods(PodFilter{}) {
+			if p.State == PodReady && (len(p.IPs) == 0 || p.NetNS == "") || p.Config.Metadata.Name == "" {
+				t.Errorf("half a pod: %+v", p)
+			}
+		}
+		for _, c := range d.m.Containers(ContainerFilter{}) {
+			if c.State == ContainerRunning && (c.PID == 0 || c.StartedAt.IsZero()) || c.State == ContainerExited && c.ExitCode != 0 && c.FinishedAt.IsZero() || c.User == nil {
+				t.Errorf("half a container: %+v", c)
+			}
+		}
+		select {
+		case <-done:
+			d.settled()
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// A read waits for nothing, though the pod's turn is taken and its network hangs.
+func TestReadsWaitForNothing(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	pod := d.runPod(podConfig("web"))
+	leave, err := d.index(pod).take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	hang := make(chan struct{})
+	defer close(hang)
+	w.busy = func() { <-hang }
+	go func() { _, _ = d.m.RunPod(d.m.closing, podConfig("hangs")) }()
+	start := time.Now()
+	for range 1000 {
+		if _, err := d.m.Pod(pod); err != nil || len(d.m.Pods(PodFilter{})) != 1 {
+			t.Fatal(err)
+		}
+		d.m.Containers(ContainerFilter{})
+		d.m.Ready()
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func BenchmarkPods(b *testing.B) {
+	m := &Manager{index: newIndex()}
+	for i := range 1000 {
+		rec := samplePod()
+		rec.ID, rec.Config = newID(), podConfig(fmt.Sprint(i))
+		m.index.addPod(newPod(b.Context(), *rec))
+	}
+	filter := PodFilter{Labels: map[string]string{"app": "7"}}
+	for b.Loop() {
+		if len(m.Pods(filter)) != 1 {
+			b.Fatal("not found")
+		}
+	}
+}
