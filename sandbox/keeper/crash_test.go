@@ -120,8 +120,8 @@ func TestRootExitCodesOverTheKeepersDeath(t *testing.T) {
 	if _, err := hold.WriteString(strings.Repeat("go\n", n)); err != nil {
 		t.Fatal(err)
 	}
-	h := c.held["killed"]
-	if err := unix.PidfdSendSignal(h.process.pidfd, unix.SIGKILL, nil, 0); err != nil {
+	victim, _ := c.holdings.process("killed", false)
+	if err := unix.PidfdSendSignal(victim.pidfd, unix.SIGKILL, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	seen := make(map[string]bool)

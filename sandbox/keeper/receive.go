@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"errors"
+
 	"github.com/berth-runtime/berth/sandbox/keeper/wire"
 	"golang.org/x/sys/unix"
 )
@@ -16,36 +18,31 @@ func (c *Client) receive(l *link) {
 		}
 		switch m.Kind {
 		case wire.KindStarted:
-			c.started(l, m)
+			l.started(m)
 		case wire.KindDone:
 			c.answered(l, m)
 		case wire.KindExit:
 			if r, err := wire.ParseRecord(m.Body, len(m.Files)); err == nil && r.Exit != nil {
-				c.mu.Lock()
-				c.exited(r.Key, r)
-				c.mu.Unlock()
+				c.holdings.exited(r)
 			}
 			m.CloseFiles()
 		default:
 			m.CloseFiles()
 		}
 	}
-	l.conn.Close()
 	c.lost(l)
 }
 
-// started notes a launch's child, which is to be killed should the keeper die before it is through.
-func (c *Client) started(l *link, m wire.Message) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if cl := l.calls[m.ID]; cl != nil && cl.child < 0 && len(m.Files) == 1 {
-		cl.child = m.Files[0]
+// answered hands an answer to whoever waits for it. What was launched is held before: its exit may be
+// the next message.
+func (c *Client) answered(l *link, m wire.Message) {
+	cl := l.take(m.ID)
+	if cl == nil {
+		m.CloseFiles()
 		return
 	}
-	m.CloseFiles()
-}
-
-func (c *Client) answered(l *link, m wire.Message) {
+	closeAll(cl.child)
+	cl.child = -1
 	r, err := wire.ParseResult(m.Body)
 	if err == nil {
 		err = result(r)
@@ -53,103 +50,43 @@ func (c *Client) answered(l *link, m wire.Message) {
 	if err == nil {
 		err = m.Err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cl := l.calls[m.ID]
-	if cl == nil {
-		m.CloseFiles()
-		return
-	}
-	delete(l.calls, m.ID)
-	closeAll(cl.child)
-	cl.child = -1
 	a := answer{result: r, err: err, pidfd: -1}
-	if cl.launch != nil && err == nil {
-		a = c.launched(cl, r, m)
-	} else {
-		m.CloseFiles()
+	switch {
+	case err == nil && cl.launch != nil:
+		a = c.launched(l, cl, r, &m)
+	case err == nil && cl.kind == wire.KindShutdown:
+		c.line.hangUp() // before the connection's end is taken for the keeper's death
 	}
-	if cl.kind == wire.KindShutdown && err == nil {
-		c.end() // before the connection's end is taken for the keeper's death
-	}
+	m.CloseFiles()
 	cl.reply <- a
 }
 
-// exited notes and queues the end of a process. The lock is held (or the client not shared yet).
-func (c *Client) exited(key string, r *wire.Record) {
-	h := c.held[key]
-	if h == nil || h.process == nil || h.process.exit != nil || h.process.pid != r.PID {
-		return // forgotten, or told before
+// launched holds a process that was launched, and takes its pidfd out of the message.
+func (c *Client) launched(l *link, cl *call, r wire.Result, m *wire.Message) answer {
+	dups, err := dupAll(m.Files)
+	if err == nil && len(dups) == 1 {
+		c.holdings.launched(cl, r.PID, m.Files[0])
+		m.Files = nil
+		return answer{result: r, pidfd: dups[0]}
 	}
-	p, exit := h.process, clientExit(r)
-	p.exit = &exit
-	close(p.ended)
-	if p.oneshot {
-		p.close()
-		h.process = nil
-		if len(h.holds) == 0 {
-			delete(c.held, key)
-		}
-		c.past.add(exit)
-	}
-	c.queue = append(c.queue, exit)
-	select {
-	case c.wake <- struct{}{}:
-	default: // it is awake already
-	}
-}
-
-// deliver passes queued exits on to the channel.
-func (c *Client) deliver() {
-	defer c.wg.Done()
-	defer close(c.exits)
-	for {
-		select {
-		case <-c.wake:
-		case <-c.done:
-			return
-		}
-		c.mu.Lock()
-		queue := c.queue
-		c.queue = nil
-		c.mu.Unlock()
-		for _, e := range queue {
-			select {
-			case c.exits <- e:
-			case <-c.done:
-				return
-			}
-		}
-	}
+	closeAll(dups...)
+	abort := &wire.Record{Key: cl.key}
+	_ = l.conn.Send(wire.Message{Kind: wire.KindAbort, Body: abort.Append(nil)}) // without a keeper there is nothing to abort
+	return refusal(errors.Join(errKept, err))
 }
 
 // lost answers for all calls on a connection that ended, and gets a new one if it was in use.
 func (c *Client) lost(l *link) {
-	c.mu.Lock()
-	l.ended = true
-	calls := l.calls
-	l.calls = nil
-	err := errLost
-	if c.closed {
-		err = ErrClosed
-	}
-	again := !c.closed && c.link == l
-	if c.link == l {
-		c.link = nil
-	}
-	if again {
-		c.wg.Add(1)
-	}
-	c.mu.Unlock()
-	for _, cl := range calls {
+	for _, cl := range l.end() {
 		if cl.child >= 0 {
 			_ = unix.PidfdSendSignal(cl.child, unix.SIGKILL, nil, 0) // ESRCH: it is gone
 			closeAll(cl.child)
 			cl.child = -1
 		}
-		cl.reply <- refusal(err)
+		cl.reply <- refusal(errLost)
 	}
-	if again {
+	if c.line.lose(l) {
+		c.wg.Add(1)
 		go c.recover(l.pid) // ends with a new connection, or by Close
 	}
 }

@@ -26,7 +26,7 @@ func (c *Client) recover(pid int) {
 	defer cancel()
 	go func() { // ends with recover
 		select {
-		case <-c.done:
+		case <-c.line.done:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -48,31 +48,28 @@ func (c *Client) recover(pid int) {
 }
 
 func (c *Client) reconnect(ctx context.Context) error {
-	conn, hello, kept, err := c.dial(ctx)
+	conn, hello, kept, err := c.cfg.dial(ctx)
 	if err != nil {
 		return err
 	}
 	known := make(map[string]bool, len(kept))
 	var strange []string
-	c.mu.Lock()
 	for _, k := range kept {
 		known[k.record.Key] = true
-		if c.held[k.record.Key] == nil {
+		switch {
+		case !c.holdings.known(k.record.Key):
 			strange = append(strange, k.record.Key)
-			continue
-		}
-		if k.record.Exit != nil {
-			c.exited(k.record.Key, k.record)
+		case k.record.Exit != nil:
+			c.holdings.exited(k.record)
 		}
 	}
-	c.mu.Unlock()
 	closeKept(kept)
-	l := &link{conn: conn, pid: hello.PID, calls: make(map[uint32]*call)}
+	l := newLink(conn, hello.PID)
 	c.wg.Add(1)
 	go c.receive(l) // ends with the connection
 	// What we don't know was launched for somebody who was told ErrInterrupted.
 	for _, key := range strange {
-		if a := c.callOn(ctx, l, &call{kind: wire.KindAbort, child: -1}, &wire.Record{Key: key}, nil); a.err != nil {
+		if a := l.call(ctx, &call{kind: wire.KindAbort, child: -1}, &wire.Record{Key: key}, nil); a.err != nil {
 			conn.Close()
 			return a.err
 		}
@@ -81,7 +78,7 @@ func (c *Client) reconnect(ctx context.Context) error {
 		conn.Close()
 		return err
 	}
-	if !c.use(l) {
+	if !c.line.use(l) {
 		conn.Close()
 		return errLost
 	}
@@ -90,27 +87,15 @@ func (c *Client) reconnect(ctx context.Context) error {
 
 // handOver gives the keeper all that it doesn't know.
 func (c *Client) handOver(ctx context.Context, l *link, known map[string]bool) error {
-	c.mu.Lock()
-	var keys []string
-	for key := range c.held {
-		if !known[key] {
-			keys = append(keys, key)
-		}
-	}
-	c.mu.Unlock()
-	for _, key := range keys {
-		c.mu.Lock()
-		h := c.held[key]
-		if h == nil {
-			c.mu.Unlock()
-			continue
-		}
-		r, fds, err := h.record(key)
-		c.mu.Unlock()
+	for _, key := range c.holdings.keys(known) {
+		r, fds, err := c.holdings.record(key)
 		if err != nil {
 			return fmt.Errorf("hand %q to keeper: %w", key, err)
 		}
-		a := c.callOn(ctx, l, &call{kind: wire.KindAdopt, child: -1}, r, fds)
+		if r == nil {
+			continue
+		}
+		a := l.call(ctx, &call{kind: wire.KindAdopt, child: -1}, r, fds)
 		closeAll(fds...)
 		if errors.Is(a.err, errLost) || ctx.Err() != nil || errors.Is(a.err, unix.EMFILE) {
 			return a.err

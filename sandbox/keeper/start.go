@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -33,16 +34,16 @@ func closeKept(kept []keptMessage) {
 }
 
 // dial connects to the keeper, and starts one when none answers. Whoever does this holds the lock.
-func (c *Client) dial(ctx context.Context) (*wire.Conn, wire.Hello, []keptMessage, error) {
-	if err := os.MkdirAll(c.cfg.Dir, 0o700); err != nil {
+func (cfg Config) dial(ctx context.Context) (*wire.Conn, wire.Hello, []keptMessage, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, wire.Hello{}, nil, fmt.Errorf("make keeper's directory: %w", err)
 	}
-	lock, err := lockFile(ctx, c.path("lock"))
+	lock, err := lockFile(ctx, cfg.path("lock"))
 	if err != nil {
 		return nil, wire.Hello{}, nil, err
 	}
 	defer lock.Close()
-	dir, err := os.Open(c.cfg.Dir)
+	dir, err := os.Open(cfg.Dir)
 	if err != nil {
 		return nil, wire.Hello{}, nil, fmt.Errorf("open keeper's directory: %w", err)
 	}
@@ -50,7 +51,7 @@ func (c *Client) dial(ctx context.Context) (*wire.Conn, wire.Hello, []keptMessag
 	for start := time.Now(); ; {
 		conn, err := connect(dir)
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
-			if err = c.startKeeper(dir); err == nil {
+			if err = cfg.startKeeper(dir); err == nil {
 				conn, err = connect(dir)
 			}
 		}
@@ -137,13 +138,13 @@ func connect(dir *os.File) (*wire.Conn, error) {
 }
 
 // removeSocket takes the socket of a keeper that ended away.
-func (c *Client) removeSocket(ctx context.Context) error {
-	lock, err := lockFile(ctx, c.path("lock"))
+func (cfg Config) removeSocket(ctx context.Context) error {
+	lock, err := lockFile(ctx, cfg.path("lock"))
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	dir, err := os.Open(c.cfg.Dir)
+	dir, err := os.Open(cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("open keeper's directory: %w", err)
 	}
@@ -160,14 +161,14 @@ func (c *Client) removeSocket(ctx context.Context) error {
 
 // startKeeper executes a keeper that listens on the socket. When it returns, the socket can be
 // connected to.
-func (c *Client) startKeeper(dir *os.File) error {
+func (cfg Config) startKeeper(dir *os.File) error {
 	begin := time.Now()
 	listener, err := listen(dir)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	log, err := openLog(c.path("keeper.log"))
+	log, err := openLog(cfg.path("keeper.log"))
 	if err != nil {
 		return err
 	}
@@ -177,27 +178,27 @@ func (c *Client) startKeeper(dir *os.File) error {
 		return fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
 	defer null.Close()
-	binary, err := sealBinary(c.cfg.Binary)
+	binary, err := sealBinary(cfg.Binary)
 	if err != nil {
 		return err
 	}
 	defer binary.Close()
 	// A session of its own, and no Pdeathsig: it outlives the daemon. By its descriptor: nothing can be
 	// written to what runs (CVE-2019-5736). An empty environment: it has nothing to learn from ours.
-	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(binary.Fd())), []string{"berth-keeper", c.cfg.StateDir}, &os.ProcAttr{
+	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(binary.Fd())), []string{"berth-keeper", cfg.StateDir}, &os.ProcAttr{
 		Dir: "/", Env: []string{}, Files: []*os.File{null, null, null, listener, log},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		return fmt.Errorf("execute %s: %w", c.cfg.Binary, err)
+		return fmt.Errorf("execute %s: %w", cfg.Binary, err)
 	}
-	entry := c.cfg.Log.WithField("pid", p.Pid)
+	entry := cfg.Log.WithField("pid", p.Pid)
 	// -999: the last to go when memory ends. Lowering it takes CAP_SYS_RESOURCE, which not every node grants.
 	if err := os.WriteFile("/proc/"+strconv.Itoa(p.Pid)+"/oom_score_adj", []byte("-999"), 0); err != nil {
 		entry.WithError(err).Warn("keeper is not protected from the OOM killer")
 	}
-	if c.cfg.Enter != nil {
-		if err := c.cfg.Enter(p.Pid); err != nil {
+	if cfg.Enter != nil {
+		if err := cfg.Enter(p.Pid); err != nil {
 			entry.WithError(err).Warn("keeper could not be put into its cgroup")
 		}
 	}
@@ -262,33 +263,6 @@ func sealBinary(path string) (*os.File, error) {
 	return os.NewFile(uintptr(high), path), nil
 }
 
-// seal makes a memfd with that content, which nobody can change any more.
-func seal(name string, content []byte, flags int) (int, error) {
-	flags |= unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate(name, flags)
-	if errors.Is(err, unix.EINVAL) { // MFD_EXEC is of Linux 6.3; before, every memfd is executable
-		fd, err = unix.MemfdCreate(name, flags&^unix.MFD_EXEC)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("create memfd %s: %w", name, err)
-	}
-	for off := 0; off < len(content) && err == nil; {
-		var n int
-		if n, err = unix.Write(fd, content[off:]); err == unix.EINTR {
-			err = nil
-		}
-		off += max(n, 0)
-	}
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("fill memfd %s: %w", name, err)
-	}
-	return fd, nil
-}
-
 // lockFile takes an exclusive flock. Closing the file gives it back.
 func lockFile(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -319,3 +293,5 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+func (cfg Config) path(name string) string { return filepath.Join(cfg.Dir, name) }

@@ -50,7 +50,6 @@ func newBed(t *testing.T) *bed {
 type copied struct {
 	*Copy
 	writers []*os.File
-	log     string
 	ended   chan struct{}
 	names   []string
 }

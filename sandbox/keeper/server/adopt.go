@@ -10,9 +10,9 @@ import (
 // nevertheless. A key that is kept already stays as it is.
 func (s *Server) adopt(r *wire.Record, f *files) error {
 	f.closeProgram()
-	s.mu.Lock()
-	known := s.table[r.Key] != nil
-	s.mu.Unlock()
+	s.table.mu.Lock()
+	known := s.table.entries[r.Key] != nil
+	s.table.mu.Unlock()
 	if known { // only the one goroutine that reads requests adds keys
 		f.close()
 		return nil
@@ -28,10 +28,10 @@ func (s *Server) adopt(r *wire.Record, f *files) error {
 		err = s.startCopy(e, p, r, f)
 	}
 	f.close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
 	e.process = p
-	s.table[r.Key] = e
+	s.table.entries[r.Key] = e
 	switch {
 	case p == nil:
 	case p.exit != nil:
@@ -50,20 +50,20 @@ func (s *Server) adopt(r *wire.Record, f *files) error {
 // adoptedDied notes the end of a process that is another's child.
 func (s *Server) adoptedDied(e *entry, p *process) {
 	at := time.Now().UnixNano()
-	s.mu.Lock()
+	s.table.mu.Lock()
 	fd := -1
 	if e.process == p {
 		fd = dup(p.pidfd)
 	}
-	s.mu.Unlock()
+	s.table.mu.Unlock()
 	if fd < 0 {
 		return
 	}
 	defer closeFD(fd)
 	status, known := exitStatus(fd, p.pid)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
 	if e.process == p && p.death == nil {
-		s.died(e, death{status: status, known: known, at: at})
+		s.table.died(e, death{status: status, known: known, at: at})
 	}
 }

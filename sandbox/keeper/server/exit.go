@@ -61,7 +61,7 @@ func parseZombie(stat []byte) (syscall.WaitStatus, bool) {
 		return 0, false
 	}
 	fields := bytes.Fields(rest[end+1:]) // from field 3 on
-	const state, exitCode = 3 - 3, 52 - 3
+	const state, exitCode = 0, 52 - 3
 	if len(fields) <= exitCode || string(fields[state]) != "Z" {
 		return 0, false
 	}

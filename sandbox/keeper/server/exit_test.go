@@ -129,7 +129,7 @@ func TestEventLog(t *testing.T) {
 }
 
 func TestStraysAreBounded(t *testing.T) {
-	s := &Server{strays: make(map[int]death)}
+	s := newTable(nil)
 	for i := range maxStrays {
 		s.keepStray(i, death{at: 1})
 	}

@@ -34,25 +34,25 @@ func (l *launching) abort() {
 // launch begins a launch; a goroutine of its own carries it to its end, for a step may hang.
 func (s *Server) launch(ses *session, id uint32, r *wire.Record, f *files) {
 	l := &launching{session: ses}
-	s.mu.Lock()
-	e := s.table[r.Key]
+	s.table.mu.Lock()
+	e := s.table.entries[r.Key]
 	if e == nil {
 		e = &entry{key: r.Key}
-		s.table[r.Key] = e
+		s.table.entries[r.Key] = e
 	}
 	if p := e.process; p != nil && p.oneshot && p.exit != nil {
-		s.dropProcess(e) // its exit is on its way
-		s.table[r.Key] = e
+		s.table.dropProcess(e) // its exit is on its way
+		s.table.entries[r.Key] = e
 	}
 	if e.process != nil || e.launching != nil {
-		s.mu.Unlock()
+		s.table.mu.Unlock()
 		f.close()
 		ses.answer(id, wire.Result{Code: wire.InUse})
 		return
 	}
 	e.launching = l
-	s.pending++
-	s.mu.Unlock()
+	s.table.pending++
+	s.table.mu.Unlock()
 	go func() { // ends with the child's execve or death; abort hastens that
 		p, err := s.run(e, l, id, r, f)
 		f.closeProgram()
@@ -92,11 +92,18 @@ func (s *Server) run(e *entry, l *launching, id uint32, r *wire.Record, f *files
 		// already gone, the first one's pidfd will do: that one is gone too, or about to.
 		p.pid = pid
 		fd, err := unix.PidfdOpen(pid, 0)
-		p.gone = err != nil
-		if err == nil {
+		switch err {
+		case nil:
 			s.clearChild(l)
 			closeFD(p.pidfd)
 			p.pidfd = fd
+		case unix.ESRCH:
+			p.gone = true
+		default: // no descriptors left
+			s.table.killStray(pid)
+			s.clearChild(l)
+			p.close(s.copier)
+			return nil, fmt.Errorf("open pidfd: %w", err)
 		}
 	}
 	return p, nil
@@ -104,12 +111,12 @@ func (s *Server) run(e *entry, l *launching, id uint32, r *wire.Record, f *files
 
 // started tells the daemon of the child, so that it can kill it should this keeper die now.
 func (s *Server) started(l *launching, id uint32, child *launch.Child) {
-	s.mu.Lock()
+	s.table.mu.Lock()
 	l.child = child
 	if l.aborted {
 		l.abort()
 	}
-	s.mu.Unlock()
+	s.table.mu.Unlock()
 	fd, err := unix.FcntlInt(uintptr(child.PidFD), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return // it is told when the launch is through
@@ -119,32 +126,30 @@ func (s *Server) started(l *launching, id uint32, child *launch.Child) {
 
 // clearChild keeps abort from using the child's pidfd, which is about to be closed.
 func (s *Server) clearChild(l *launching) {
-	s.mu.Lock()
+	s.table.mu.Lock()
 	l.child = nil
-	s.mu.Unlock()
+	s.table.mu.Unlock()
 }
 
 // finish ends a launch: the process is registered and the daemon told, or everything is undone.
 func (s *Server) finish(e *entry, l *launching, id uint32, r *wire.Record, f *files, p *process, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
 	e.launching = nil
-	s.pending--
-	early, dead := s.takeStray(p)
-	if err == nil && (l.aborted || s.session != l.session) {
+	s.table.pending--
+	early, dead := s.table.takeStray(p)
+	if err == nil && (l.aborted || s.table.session != l.session) {
 		if !dead {
 			_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is gone
 		}
 		p.close(s.copier)
-		for _, fd := range f.holds {
-			closeFD(fd)
-		}
-		s.dropProcess(e)
+		closeFD(f.holds...)
+		s.table.dropProcess(e)
 		l.session.answer(id, wire.Result{Code: wire.Aborted})
 		return
 	}
 	if err != nil {
-		s.dropProcess(e)
+		s.table.dropProcess(e)
 		l.session.answer(id, failure(err))
 		return
 	}
@@ -153,33 +158,16 @@ func (s *Server) finish(e *entry, l *launching, id uint32, r *wire.Record, f *fi
 	fd, duperr := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 3)
 	if duperr != nil {
 		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
-		s.drop(e)
+		s.table.drop(e)
 		l.session.answer(id, failure(fmt.Errorf("duplicate pidfd: %w", duperr)))
 		return
 	}
 	l.session.answer(id, wire.Result{PID: p.pid}, fd)
 	if dead {
-		s.died(e, early)
+		s.table.died(e, early)
 		return
 	}
-	s.byPID[p.pid] = e
-}
-
-// takeStray returns the end of a process that was reaped before anybody knew it. A stray of the same pid
-// proves nothing by itself: with a launch pending for long, the number may have gone around.
-func (s *Server) takeStray(p *process) (d death, ok bool) {
-	if p != nil && (p.gone || reaped(p.pidfd)) {
-		ok = true
-		d = s.strays[p.pid] // the zero value, "not known", should it have been dropped
-		if d.at == 0 {
-			d.at = time.Now().UnixNano()
-		}
-		delete(s.strays, p.pid)
-	}
-	if s.pending == 0 {
-		clear(s.strays)
-	}
-	return d, ok
+	s.table.byPID[p.pid] = e
 }
 
 // startCopy begins to copy the streams of a record into its log, and takes over their descriptors.
@@ -192,7 +180,7 @@ func (s *Server) startCopy(e *entry, p *process, r *wire.Record, f *files) error
 	if err != nil {
 		return err
 	}
-	p.copy, err = s.copier.Start(e.key, sources, log, func() { s.drained(e, p) })
+	p.copy, err = s.copier.Start(e.key, sources, log, func() { s.table.drained(e, p) })
 	if err == nil && next >= 0 {
 		s.goOver(p.copy, next, r.Generation)
 	}
@@ -214,53 +202,48 @@ func (s *Server) goOver(c *copier.Copy, fd int, generation uint32) {
 // openStreams makes sources and log of a record's descriptors, all of which it takes over. next is the
 // log file to go on with once a dead keeper's batch is written through, -1 when it is the same.
 func openStreams(r *wire.Record, f *files) (log *journal.Log, next int, sources []*copier.Source, err error) {
-	next = -1
 	if len(f.logs) == 0 || len(f.journals) != len(f.streams) {
-		for _, fd := range append(f.journals, f.logs...) {
-			closeFD(fd)
-		}
+		closeFD(f.journals...)
+		closeFD(f.logs...)
 		for _, fd := range f.streams {
 			sources = append(sources, &copier.Source{FD: fd})
 		}
-		return nil, next, sources, nil
+		return nil, -1, sources, nil
 	}
-	current := len(f.logs) - 1
-	generation := r.Generation - uint32(current)
+	over := len(f.logs) == 1 // the newest file is the log already
 	for i, fd := range f.streams {
 		j, jerr := journal.NewStream(r.Streams[i], fd, f.journals[i], r.MaxLine)
 		if jerr != nil {
 			err = jerr
-			closeFD(fd)
-			closeFD(f.journals[i])
+			closeFD(fd, f.journals[i])
 			continue
 		}
 		if g, ok := j.Generation(); ok && g == r.Generation {
-			generation = g // the dead keeper had already gone over to the newest file
+			over = true
 		}
 		sources = append(sources, &copier.Source{Journal: j})
 	}
-	file := f.logs[0]
-	if current == 1 && generation == r.Generation {
-		closeFD(f.logs[0])
-		file = f.logs[1]
-	} else if current == 1 {
-		next = f.logs[1]
+	if over {
+		newest := len(f.logs) - 1
+		closeFD(f.logs[:newest]...)
+		log, next = journal.NewLog(f.logs[newest], r.Generation), -1
+	} else {
+		log, next = journal.NewLog(f.logs[0], r.Generation-1), f.logs[1]
 	}
-	log = journal.NewLog(file, generation)
 	for _, src := range sources {
 		if _, rerr := log.Recover(src.Journal); rerr != nil {
 			err = rerr
 		}
 	}
-	if err != nil {
-		for _, src := range sources {
-			src.Journal.Close()
-		}
-		log.Close()
-		closeFD(next)
-		return nil, -1, nil, err
+	if err == nil {
+		return log, next, sources, nil
 	}
-	return log, next, sources, nil
+	for _, src := range sources {
+		src.Journal.Close()
+	}
+	log.Close()
+	closeFD(next)
+	return nil, -1, nil, err
 }
 
 // readProgram reads a launch program from its memfd.

@@ -29,11 +29,11 @@ func (s *Server) request(ses *session, m wire.Message) {
 	case wire.KindAdopt:
 		ses.answer(m.ID, failure(s.adopt(r, f)))
 	case wire.KindHold:
-		s.holdFiles(r, f)
+		s.table.hold(r, f)
 		ses.answer(m.ID, wire.Result{})
 	case wire.KindForget, wire.KindAbort:
 		f.close()
-		s.forget(r.Key, m.Kind == wire.KindAbort)
+		s.table.forget(r.Key, m.Kind == wire.KindAbort)
 		ses.answer(m.ID, wire.Result{})
 	case wire.KindReopen:
 		s.reopen(ses, m.ID, r, f)
@@ -83,9 +83,7 @@ func carve(r *wire.Record, fds []int) *files {
 
 func (f *files) closeProgram() {
 	closeFD(f.program)
-	for _, fd := range f.slots {
-		closeFD(fd)
-	}
+	closeFD(f.slots...)
 	f.program, f.slots = -1, nil
 }
 
@@ -93,59 +91,12 @@ func (f *files) close() {
 	f.closeProgram()
 	closeFD(f.pidfd)
 	for _, fds := range [][]int{f.streams, f.journals, f.logs, f.holds} {
-		for _, fd := range fds {
-			closeFD(fd)
-		}
+		closeFD(fds...)
 	}
-}
-
-func (s *Server) holdFiles(r *wire.Record, f *files) {
-	holds := f.holds
-	f.holds = nil
-	f.close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.table[r.Key]
-	if e == nil {
-		if len(holds) == 0 {
-			return
-		}
-		e = &entry{key: r.Key}
-		s.table[r.Key] = e
-	}
-	e.hold(r.Holds, holds)
-}
-
-// forget drops a key; a launch under way is aborted. kill is for a launch that was to be aborted and
-// was quicker.
-func (s *Server) forget(key string, kill bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.table[key]
-	if e == nil {
-		return
-	}
-	if e.launching != nil {
-		e.launching.abort()
-		return
-	}
-	if !kill {
-		s.drop(e)
-		return
-	}
-	if e.process != nil && e.process.death == nil {
-		_ = unix.PidfdSendSignal(e.process.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is gone
-	}
-	s.dropProcess(e)
 }
 
 func (s *Server) reopen(ses *session, id uint32, r *wire.Record, f *files) {
-	s.mu.Lock()
-	var c *copier.Copy
-	if e := s.table[r.Key]; e != nil && e.process != nil {
-		c = e.process.copy
-	}
-	s.mu.Unlock()
+	c := s.table.copyOf(r.Key)
 	if c == nil || len(f.logs) != 1 {
 		f.close()
 		ses.answer(id, wire.Result{Code: wire.Unknown})

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"sync"
-	"syscall"
 
 	"github.com/berth-runtime/berth/sandbox/keeper/copier"
 	"github.com/berth-runtime/berth/sandbox/keeper/wire"
@@ -21,22 +20,14 @@ type Config struct {
 	Log      io.Writer // a line an event
 }
 
-// Server is a keeper.
+// Server is a keeper: it carries out what the daemon asks for.
 type Server struct {
 	listener *os.File
 	log      *eventLog
 	copier   *copier.Copier
+	table    *table
 	end      chan struct{} // closed when the keeper is to end
 	endOnce  sync.Once
-
-	mu      sync.Mutex
-	table   map[string]*entry
-	byPID   map[int]*entry // children of ours that run
-	session *session       // of the daemon; nil: none is connected
-	// strays are the ends of children that are in no entry, kept while a launch is pending: an exec's
-	// process may end before Child.Wait tells its pid.
-	strays  map[int]death
-	pending int // launches that have not reached execve
 }
 
 // Serve is the keeper's life: it returns nil when it was told to end and keeps nothing, or when ctx
@@ -61,7 +52,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	for {
 		select {
 		case <-children:
-			s.reap()
+			s.table.reap()
 		case sig := <-signals:
 			s.log.event("signal received", "op", sig.String())
 			if sig == unix.SIGTERM && s.endIfEmpty() {
@@ -89,9 +80,6 @@ func newServer(cfg Config) (*Server, error) {
 		listener: os.NewFile(uintptr(cfg.Listener), "keeper.sock"),
 		log:      &eventLog{w: cfg.Log},
 		end:      make(chan struct{}),
-		table:    make(map[string]*entry),
-		byPID:    make(map[int]*entry),
-		strays:   make(map[int]death),
 	}
 	var err error
 	s.copier, err = copier.New(func(key string, err error) {
@@ -101,6 +89,7 @@ func newServer(cfg Config) (*Server, error) {
 		}
 		s.log.event("log takes again", "container", key)
 	})
+	s.table = newTable(s.copier)
 	return s, err
 }
 
@@ -153,7 +142,7 @@ func (s *Server) serve(conn *wire.Conn) {
 		}
 		s.request(ses, m)
 	}
-	s.leave(ses)
+	s.table.leave(ses)
 }
 
 // greet answers the daemon's hello and tells it all that is kept.
@@ -175,7 +164,7 @@ func (s *Server) greet(conn *wire.Conn) (*session, error) {
 		return nil, fmt.Errorf("%w: no hello: %w", wire.ErrFormat, err)
 	}
 	ses := newSession(conn)
-	keys, taken := s.enter(ses)
+	keys, taken := s.table.enter(ses)
 	answer := wire.Hello{Version: wire.Version, PID: os.Getpid(), Refused: !taken}
 	err = conn.Send(wire.Message{Kind: wire.KindHello, Body: answer.Append(nil)})
 	if !taken {
@@ -190,64 +179,38 @@ func (s *Server) greet(conn *wire.Conn) (*session, error) {
 		err = conn.Send(wire.Message{Kind: wire.KindListed})
 	}
 	if err != nil {
-		s.leave(ses)
+		s.table.leave(ses)
 		return nil, err
 	}
 	s.log.event("daemon connected", "pid", hello.PID)
 	return ses, nil
 }
 
-// enter makes ses the daemon's session, unless a living one has that place, and returns the keys that
-// it has to be told of.
-func (s *Server) enter(ses *session) (keys []string, taken bool) {
-	s.mu.Lock()
-	old := s.session
-	if old != nil && !old.conn.HungUp() {
-		s.mu.Unlock()
-		return nil, false
-	}
-	s.session = ses
-	for key, e := range s.table {
-		if e.launching == nil {
-			keys = append(keys, key)
-		}
-	}
-	s.mu.Unlock()
-	if old != nil {
-		s.leave(old)
-	}
-	return keys, true
-}
-
-// leave ends a session: nobody waits for its launches any more.
-func (s *Server) leave(ses *session) {
-	ses.close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.session == ses {
-		s.session = nil
-	}
-	for _, e := range s.table {
-		if e.launching != nil && e.launching.session == ses {
-			e.launching.abort()
-		}
-	}
-}
-
-// endIfEmpty ends the keeper when it keeps nothing, and says whether it does.
+// endIfEmpty says whether the keeper may end, for it keeps nothing.
 func (s *Server) endIfEmpty() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.table) > 0 {
+	if !s.table.empty() {
 		return false
 	}
 	s.log.event("keeper ends", "pid", os.Getpid())
 	return true
 }
 
-// death is the end of a child.
-type death struct {
-	status syscall.WaitStatus
-	known  bool
-	at     int64 // ns
+// sendKept tells a new daemon what is kept under a key. It waits for the daemon.
+func (s *Server) sendKept(conn *wire.Conn, key string) error {
+	p, r, files, err := s.table.kept(key)
+	if r == nil {
+		return nil
+	}
+	m := wire.Message{Kind: wire.KindKept, Body: r.Append(nil), Files: files}
+	defer m.CloseFiles()
+	if err != nil {
+		return fmt.Errorf("duplicate descriptors of %s: %w", key, err)
+	}
+	if err := conn.Send(m); err != nil {
+		return err
+	}
+	if r.Oneshot && r.Exit != nil {
+		s.table.forgetOneshot(key, p)
+	}
+	return nil
 }
