@@ -22,6 +22,7 @@ func (n *Network) Close() error {
 	n.life.Lock()
 	defer n.life.Unlock()
 	n.reaper.Close()
+	n.bridge.Close()
 	return errors.Join(n.tidy(), n.tables.Close(), n.host.Close())
 }
 

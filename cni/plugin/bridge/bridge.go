@@ -31,6 +31,8 @@ type Plugin struct {
 	reaper *link.Reaper
 	memo   *link.Memo
 
+	sysctls link.Sysctls // of containers
+
 	mu sync.Mutex // over making bridges and giving them addresses
 }
 
@@ -40,6 +42,9 @@ var _ plugin.Plugin = (*Plugin)(nil)
 func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
 	return &Plugin{host: host, tables: tables, reaper: reaper, memo: link.NewMemo(memoTTL)}
 }
+
+// Close gives up what the plugin holds open.
+func (p *Plugin) Close() { p.sysctls.Close() }
 
 // Supports is nil but for macspoofchk.
 func (p *Plugin) Supports(data []byte) error {
@@ -117,7 +122,7 @@ func (p *Plugin) allocate(ctx context.Context, conf *config, c *plugin.Call) (*t
 // setUp does what comes after the pair is there.
 func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *netlink.Bridge, gateways []netip.Prefix, result *types100.Result) error {
 	if !conf.DisableContainerInterface {
-		if err := configure(ctx, conf, c, result); err != nil {
+		if err := p.configure(ctx, conf, c, result); err != nil {
 			return err
 		}
 	}

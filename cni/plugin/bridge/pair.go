@@ -135,7 +135,7 @@ func addAddress(conf *config, pod *link.Space, name string, index int, p netip.P
 }
 
 // configure brings the container's interface up with the addresses and routes of the result.
-func configure(ctx context.Context, conf *config, c *plugin.Call, result *types100.Result) error {
+func (p *Plugin) configure(ctx context.Context, conf *config, c *plugin.Call, result *types100.Result) error {
 	addrs, err := prefixes(result)
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func configure(ctx context.Context, conf *config, c *plugin.Call, result *types1
 		v6 = v6 || a.Addr().Is6()
 	}
 	if v6 {
-		if err := c.Pod.SetSysctls("net/ipv6/conf/"+c.IfName, podSysctls(conf)...); err != nil {
+		if err := p.sysctls.Set(c.Pod, "net/ipv6/conf/"+c.IfName, podSysctls(conf)...); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,9 +29,24 @@ const (
 type store struct {
 	dir string
 
-	mu     sync.Mutex // before the flock: threads of ours don't wait in the kernel for each other
-	leases map[netip.Addr]string
-	stamp  time.Time // of the folder when leases was right
+	mu     sync.Mutex              // before the flock: threads of ours don't wait in the kernel for each other
+	leases map[netip.Addr]string   // who has an address
+	owners map[string][]netip.Addr // and what addresses somebody has
+	stamp  time.Time               // of the folder when both were right
+}
+
+func (s *store) put(addr netip.Addr, owner string) {
+	s.leases[addr] = owner
+	s.owners[owner] = append(s.owners[owner], addr)
+}
+
+func (s *store) drop(addr netip.Addr) {
+	owner := s.leases[addr]
+	delete(s.leases, addr)
+	rest := slices.DeleteFunc(s.owners[owner], func(a netip.Addr) bool { return a == addr })
+	if s.owners[owner] = rest; len(rest) == 0 {
+		delete(s.owners, owner)
+	}
 }
 
 // key is what stands in a lease.
@@ -87,7 +103,8 @@ func (s *store) refresh() error {
 	if err != nil {
 		return err
 	}
-	leases := make(map[netip.Addr]string, len(entries))
+	s.leases, s.owners = nil, map[string][]netip.Addr{}
+	found := make(map[netip.Addr]string, len(entries))
 	for _, e := range entries {
 		addr, err := netip.ParseAddr(e.Name())
 		if err != nil {
@@ -97,9 +114,12 @@ func (s *store) refresh() error {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		leases[addr] = strings.TrimSpace(string(data))
+		found[addr] = strings.TrimSpace(string(data))
 	}
-	s.leases = leases
+	s.leases = map[netip.Addr]string{}
+	for addr, owner := range found {
+		s.put(addr, owner)
+	}
 	return nil
 }
 
@@ -120,7 +140,7 @@ func (s *store) reserve(addr netip.Addr, owner string, set int) (bool, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return false, errors.Join(err, os.Remove(path))
 	}
-	s.leases[addr] = owner
+	s.put(addr, owner)
 	last := filepath.Join(s.dir, lastPrefix+strconv.Itoa(set))
 	if err := os.WriteFile(last, []byte(addr.String()), 0o600); err != nil {
 		return false, errors.Join(err, s.release(addr))
@@ -133,7 +153,7 @@ func (s *store) release(addr netip.Addr) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	delete(s.leases, addr)
+	s.drop(addr)
 	return nil
 }
 
@@ -149,17 +169,9 @@ func (s *store) last(set int) netip.Addr {
 
 // owned lists the addresses of an attachment. Leases without an interface's name are of plugins before 0.7.
 func (s *store) owned(container, ifName string) []netip.Addr {
-	var mine, old []netip.Addr
-	for addr, owner := range s.leases {
-		switch owner {
-		case key(container, ifName):
-			mine = append(mine, addr)
-		case strings.TrimSpace(container):
-			old = append(old, addr)
-		}
+	mine := s.owners[key(container, ifName)]
+	if len(mine) == 0 {
+		mine = s.owners[strings.TrimSpace(container)]
 	}
-	if len(mine) > 0 {
-		return mine
-	}
-	return old
+	return slices.Clone(mine) // the caller releases them one by one
 }

@@ -113,6 +113,14 @@ func (e element) subnet() netip.Prefix {
 	return netip.PrefixFrom(addr, e.bits).Masked()
 }
 
+// single is the family and the port of an element that publishes it on one address of the host, "" for others.
+func (e element) single() string {
+	if !strings.HasPrefix(e.set, setHostPorts) {
+		return ""
+	}
+	return e.set[len(e.set)-1:] + e.key[len(e.key)-len(portKey(0, 0)):]
+}
+
 // comment is the element's owner, and behind a space the length of its subnet when it has one.
 func (e element) comment() string {
 	if e.bits == 0 {

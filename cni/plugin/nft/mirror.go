@@ -19,6 +19,7 @@ type table struct {
 	sets     map[string]*nftables.Set
 	elements map[string]element              // by set and key
 	subnets  map[string]map[netip.Prefix]int // by kind of set: how many elements are of which subnet
+	single   map[string]map[string]bool      // by family and port: the elements that publish it on a single address
 	live     bool                            // the kernel has it
 	opts     Options
 
@@ -28,7 +29,7 @@ type table struct {
 func newTable(name string) *table {
 	k := &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
 	subnets := map[string]map[netip.Prefix]int{setSNAT: {}, setMasq: {}}
-	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, subnets: subnets}
+	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, subnets: subnets, single: map[string]map[string]bool{}}
 }
 
 func (t *table) put(e element) {
@@ -36,6 +37,12 @@ func (t *table) put(e element) {
 	t.elements[e.set+e.key] = e
 	if p := e.subnet(); p.IsValid() {
 		t.subnets[e.set[:len(e.set)-1]][p]++
+	}
+	if at := e.single(); at != "" {
+		if t.single[at] == nil {
+			t.single[at] = map[string]bool{}
+		}
+		t.single[at][e.set+e.key] = true
 	}
 }
 
@@ -49,6 +56,11 @@ func (t *table) drop(key string) {
 		kind := t.subnets[e.set[:len(e.set)-1]]
 		if kind[p]--; kind[p] == 0 {
 			delete(kind, p)
+		}
+	}
+	if at := e.single(); at != "" {
+		if delete(t.single[at], key); len(t.single[at]) == 0 {
+			delete(t.single, at)
 		}
 	}
 }
@@ -84,10 +96,8 @@ func (t *table) holder(p Port) string {
 	if !p.wildcard() {
 		return t.elements[setHostPorts+fam+string(p.HostIP.AsSlice())+key].owner
 	}
-	for _, e := range t.elements {
-		if e.set == setHostPorts+fam && strings.HasSuffix(e.key, key) {
-			return e.owner
-		}
+	for k := range t.single[fam+key] {
+		return t.elements[k].owner
 	}
 	return ""
 }
