@@ -70,6 +70,16 @@ func (b *bed) connect() *Client {
 		pid := c.PID()
 		c.Close()
 		endKeeper(b.t, pid, b.cfg.StateDir)
+		// A failed test may have left the client with a keeper that it was just about to use.
+		if dir, err := os.Open(b.cfg.Dir); err == nil {
+			defer dir.Close()
+			if conn, err := connect(dir); err == nil {
+				defer conn.Close()
+				hello, kept, _ := greet(conn)
+				closeKept(kept)
+				endKeeper(b.t, hello.PID, b.cfg.StateDir)
+			}
+		}
 		if b.t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(b.cfg.Dir, "keeper.log"))
 			b.t.Logf("keeper.log:\n%s", log)
