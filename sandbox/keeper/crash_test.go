@@ -170,7 +170,7 @@ func TestRootCallsOverTheKeepersDeath(t *testing.T) {
 	p := &builder{}
 	p.p.Clone.Cgroup = -1
 	p.p.Slots = []string{"mark"}
-	p.step(unix.SYS_PAUSE)
+	p.step(unix.SYS_PPOLL, imm(0), imm(0), imm(0), imm(0)) // for ever
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -256,7 +256,7 @@ func TestRootHungLaunch(t *testing.T) {
 	drainExits(c)
 	p := &builder{}
 	p.p.Clone.Cgroup = -1
-	p.step(unix.SYS_PAUSE)
+	p.step(unix.SYS_PPOLL, imm(0), imm(0), imm(0), imm(0)) // for ever
 	ctx, cancel := context.WithCancel(b.ctx)
 	hung := make(chan error, 1)
 	go func() {
