@@ -117,14 +117,14 @@ func (m *Manager) cleanUp(c *container) {
 	m.forget(ctx, c.id)
 }
 
-// freeCgroup kills what is left of a container and removes its cgroup.
+// freeCgroup kills what is left of a container and removes its cgroup. The end of
+// the first process need not have been that of the others; and a process may be
+// there of which no record tells, when daemon and keeper died before its start was
+// booked.
 func (m *Manager) freeCgroup(ctx context.Context, c *container) error {
 	path := c.now().Cgroup
-	if !c.ownPIDs() {
-		// The first process's end was not that of the others.
-		if err := m.host.killCgroup(ctx, path); err != nil {
-			return err
-		}
+	if err := m.host.killCgroup(ctx, path); err != nil {
+		return err
 	}
 	return m.host.deleteCgroup(ctx, path)
 }
