@@ -21,7 +21,7 @@
 // measured) and stop at the first file that a node lacks.
 //
 // What the package must not do: parse mountinfo, freeze, or touch a group that
-// its caller did not name. Parents of a group that did not exist are made, and
-// marked by the extended attribute trusted.berth, so that Prune removes these and
-// never one that kubelet or systemd made, also after a restart.
+// its caller did not name. Parents of a group that did not exist are made, marked by
+// the sticky bit, so that Prune removes these and never one that kubelet or systemd
+// made, also after a restart.
 package cgroup

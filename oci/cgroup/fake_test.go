@@ -36,7 +36,7 @@ func fakeV2(t *testing.T, controllers []string, files ...string) (*Tree, *[]stri
 	warned := &[]string{}
 	return &Tree{
 		mode: V2, unified: root, hierarchies: []hierarchy{{dir: root, controllers: controllers}},
-		warned: map[string]bool{}, made: map[string]bool{}, warn: func(w Warning) { *warned = append(*warned, w.Feature) },
+		warned: map[string]bool{}, warn: func(w Warning) { *warned = append(*warned, w.Feature) },
 	}, warned
 }
 

@@ -74,9 +74,9 @@ func readAt(dirfd int, name string) (string, error) {
 	}
 }
 
-func mkdir(path string) error {
+func mkdir(path string, mode uint32) error {
 	for {
-		err := unix.Mkdir(path, 0o755)
+		err := unix.Mkdir(path, mode)
 		if err == nil {
 			return nil
 		}

@@ -21,8 +21,13 @@ type Group struct {
 	path string
 }
 
-// mark is the extended attribute of a parent that berth made.
-const mark = "trusted.berth"
+// The modes of directories. The sticky bit means nothing on a cgroup; it marks a
+// parent that berth made, and is set by the very call that makes it, so that no
+// crash comes between.
+const (
+	plainMode  = 0o755
+	markedMode = plainMode | unix.S_ISVTX
+)
 
 // Create makes the group at path, and its missing parents, with limits r (nil:
 // none). A group that is there already gets the limits too. On error, what
@@ -60,7 +65,7 @@ func (g *Group) make(r *specs.LinuxResources) error {
 func (t *Tree) makeDir(root, p string) error {
 	var err error
 	for range 10 {
-		err = mkdir(filepath.Join(root, p))
+		err = mkdir(filepath.Join(root, p), plainMode)
 		if !errors.Is(err, unix.ENOENT) {
 			break
 		}
@@ -80,42 +85,23 @@ func (t *Tree) makeParents(root, p string) error {
 		return nil
 	}
 	dir := filepath.Join(root, p)
-	err := mkdir(dir)
+	err := mkdir(dir, markedMode)
 	if errors.Is(err, unix.ENOENT) {
 		if err := t.makeParents(root, path.Dir(p)); err != nil {
 			return err
 		}
-		err = mkdir(dir)
+		err = mkdir(dir, markedMode)
 	}
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
-	if err == nil {
-		t.setMark(dir)
-	}
 	return err
 }
 
-// setMark notes that berth made dir.
-func (t *Tree) setMark(dir string) {
-	if unix.Setxattr(dir, mark, []byte("1"), 0) == nil {
-		return
-	}
-	// No privilege over trusted attributes, as in a user namespace: remember it
-	// as long as we live.
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.made[dir] = true
-}
-
-func (t *Tree) marked(dir string) bool {
-	var value [1]byte
-	if n, err := unix.Getxattr(dir, mark, value[:]); err == nil && n == 1 {
-		return true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.made[dir]
+// marked says whether berth made dir as a parent.
+func marked(dir string) bool {
+	var s unix.Stat_t
+	return unix.Lstat(dir, &s) == nil && s.Mode&unix.S_ISVTX != 0
 }
 
 // Prune removes the empty parents of path that berth made, and path itself when
@@ -129,7 +115,7 @@ func (t *Tree) Prune(p string) error {
 	for _, root := range t.dirs() {
 		for at := p; at != "/"; at = path.Dir(at) {
 			dir := filepath.Join(root, at)
-			if !t.marked(dir) {
+			if !marked(dir) {
 				if at == p {
 					continue // the container's own group, gone already or not ours to take
 				}
@@ -143,9 +129,6 @@ func (t *Tree) Prune(p string) error {
 				errs = append(errs, fmt.Errorf("remove cgroup %s: %w", dir, err))
 				break
 			}
-			t.mu.Lock()
-			delete(t.made, dir)
-			t.mu.Unlock()
 		}
 	}
 	return errors.Join(errs...)

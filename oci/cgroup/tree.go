@@ -45,9 +45,8 @@ type Tree struct {
 	unified     string // the mount of cgroup2; "": none
 
 	warn   func(Warning)
-	mu     sync.Mutex      // guards warned and made
+	mu     sync.Mutex
 	warned map[string]bool // features that warn was called for
-	made   map[string]bool // directories that berth made, where no mark can be set
 }
 
 // hierarchy is one mounted hierarchy.
@@ -78,7 +77,7 @@ var v1Controllers = []string{
 // Detect looks at what is mounted at mountpoint ("/sys/fs/cgroup"). Call it
 // once, at start. ErrNoHierarchy says that there is nothing.
 func Detect(mountpoint string, options ...Option) (*Tree, error) {
-	t := &Tree{warned: map[string]bool{}, made: map[string]bool{}, warn: func(Warning) {}}
+	t := &Tree{warned: map[string]bool{}, warn: func(Warning) {}}
 	for _, o := range options {
 		o(t)
 	}
