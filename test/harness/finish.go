@@ -169,6 +169,11 @@ func (d *Daemon) logTail() string {
 // sweep removes all that is left, so that a test which leaks fails alone. It stops
 // at nothing; the leak check has spoken.
 func (d *Daemon) sweep() {
+	defer func() {
+		if err := os.RemoveAll(d.Dir); err != nil {
+			d.t.Errorf("remove directory: %v", err)
+		}
+	}()
 	after, err := leak.Take()
 	if err != nil {
 		d.t.Errorf("sweep: %v", err)
@@ -202,8 +207,5 @@ func (d *Daemon) sweep() {
 		case "file":
 			_ = os.RemoveAll(l.Name)
 		}
-	}
-	if err := os.RemoveAll(d.Dir); err != nil {
-		d.t.Errorf("remove directory: %v", err)
 	}
 }
