@@ -188,7 +188,7 @@ func (n *line) wait(ctx context.Context) (*link, error) {
 		switch {
 		case closed:
 			return nil, ErrClosed
-		case l != nil:
+		case l != nil && l.alive(): // a dead one is about to be lost
 			return l, nil
 		}
 		select {

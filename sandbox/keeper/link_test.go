@@ -83,6 +83,12 @@ func TestLineWaitsForTheNextLink(t *testing.T) {
 	if !n.use(first) || <-got != first {
 		t.Error("the link is not used")
 	}
+	first.end()
+	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := n.wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a dead link that was not lost yet is handed out: %v", err)
+	}
 	second, _ := linked(t)
 	if n.lose(second) {
 		t.Error("a link that was not in use needs another in its place")

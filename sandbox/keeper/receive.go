@@ -75,9 +75,12 @@ func (c *Client) launched(l *link, cl *call, r wire.Result, m *wire.Message) ans
 	return refusal(errors.Join(errKept, err))
 }
 
-// lost answers for all calls on a connection that ended, and gets a new one if it was in use.
+// lost answers for all calls on a connection that ended, and gets a new one if it was in use. Whoever is
+// answered finds the dead link gone: to wait for a link then is to wait for the next keeper.
 func (c *Client) lost(l *link) {
-	for _, cl := range l.end() {
+	calls := l.end()
+	again := c.line.lose(l)
+	for _, cl := range calls {
 		if cl.child >= 0 {
 			_ = unix.PidfdSendSignal(cl.child, unix.SIGKILL, nil, 0) // ESRCH: it is gone
 			closeAll(cl.child)
@@ -85,7 +88,7 @@ func (c *Client) lost(l *link) {
 		}
 		cl.reply <- refusal(errLost)
 	}
-	if c.line.lose(l) {
+	if again {
 		c.wg.Add(1)
 		go c.recover(l.pid) // ends with a new connection, or by Close
 	}
