@@ -2,6 +2,7 @@ package cni
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -164,10 +165,22 @@ func parseList(name string, data []byte) (*libcni.NetworkConfigList, error) {
 	return list, nil
 }
 
+// parseSingle makes a list of a plugin that stands for itself, the form from before there were lists.
 func parseSingle(data []byte) (*libcni.NetworkConfigList, error) {
 	conf, err := libcni.NetworkPluginConfFromBytes(data)
 	if err != nil {
 		return nil, err
 	}
-	return libcni.ConfListFromConf(conf)
+	list := map[string]any{"plugins": []json.RawMessage{data}, "loadOnlyInlinedPlugins": true}
+	if conf.Network.Name != "" {
+		list["name"] = conf.Network.Name
+	}
+	if conf.Network.CNIVersion != "" {
+		list["cniVersion"] = conf.Network.CNIVersion
+	}
+	whole, err := json.Marshal(list)
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(whole)
 }
