@@ -159,10 +159,14 @@ func (s *start) launch() step {
 		name: "launch",
 		do: func(ctx context.Context) error {
 			err := s.tryLaunch(ctx)
-			if errors.Is(err, keeper.ErrInterrupted) {
-				err = s.tryLaunch(ctx)
+			if !errors.Is(err, keeper.ErrInterrupted) {
+				return err
 			}
-			return err
+			// The lost keeper's child may be amid its program, and would go on with it.
+			if err := s.m.host.killCgroup(ctx, s.c.record.Cgroup); err != nil {
+				return err
+			}
+			return s.tryLaunch(ctx)
 		},
 		undo: func(ctx context.Context) error {
 			return errors.Join(s.c.closeRoot(), s.m.parts.Keeper.Forget(ctx, s.c.id))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -107,11 +108,29 @@ func (l *linux) killCgroup(ctx context.Context, path string) error {
 	return nil
 }
 
+// lateTime is how long a cgroup may be busy before it is killed once more.
+const lateTime = 200 * time.Millisecond
+
+// deleteCgroup removes a cgroup, and its parents that berth made. What is in it is
+// killed if it stays: a child whose keeper died amid its launch goes on with its
+// program, and may enter the cgroup after all others were killed.
 func (l *linux) deleteCgroup(ctx context.Context, path string) error {
-	if err := l.cgroups.Load(path).Delete(ctx); err != nil {
-		return fmt.Errorf("delete cgroup %s: %w", path, err)
+	group := l.cgroups.Load(path)
+	for {
+		attempt, cancel := context.WithTimeout(ctx, lateTime)
+		err := group.Delete(attempt)
+		late := attempt.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil {
+			return l.cgroups.Prune(filepath.Dir(path))
+		}
+		if late {
+			err = l.killCgroup(ctx, path)
+		}
+		if !late || err != nil {
+			return fmt.Errorf("delete cgroup %s: %w", path, err)
+		}
 	}
-	return l.cgroups.Prune(filepath.Dir(path))
 }
 
 func (l *linux) oomKilled(path string) (bool, error) { return l.cgroups.Load(path).OOMKilled() }
