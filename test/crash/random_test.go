@@ -20,7 +20,7 @@ func rounds() int {
 	if n, err := strconv.Atoi(os.Getenv("BERTH_TEST_ROUNDS")); err == nil {
 		return n
 	}
-	return 12
+	return 30
 }
 
 // TestRootKilledAtRandom kills daemon or keeper while pods are made, used and removed,
