@@ -157,7 +157,7 @@ func (p place) crictl(ctx context.Context, args ...string) (string, error) {
 func output(c *exec.Cmd) (string, error) {
 	show(c, "")
 	text, err := c.CombinedOutput()
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(strings.TrimSpace(string(text)) + "\n") {
 		fmt.Print("    ", line)
 	}
 	if err != nil {

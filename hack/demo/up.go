@@ -107,6 +107,8 @@ func runPod(ctx context.Context, p place) (pod, web, sidecar string, err error) 
 	container := func(name string, command ...string) object {
 		return object{
 			"metadata": object{"name": name}, "image": object{"image": imageName}, "command": command, "log_path": name + ".log", "linux": security,
+			// kubelet's labels, by which crictl ps says whose the container is
+			"labels": object{"io.kubernetes.pod.name": "hello", "io.kubernetes.pod.namespace": "demo", "io.kubernetes.container.name": name},
 		}
 	}
 	for file, content := range map[string]object{

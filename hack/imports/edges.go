@@ -26,7 +26,6 @@ var Edges = []Edge{
 	{"sandbox", "sandbox/keeper", "processes are launched and kept there"},
 	{"sandbox", "oci", "containers become programs there"},
 	{"sandbox", "oci/cgroup", "a container's limits and its end"},
-	{"sandbox", "oci/program", "a failed step has its label there"},
 	{"sandbox", "oci/seccomp", "the default profile"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
 	{"sandbox", "cni", "a pod's place in the network"},
