@@ -117,11 +117,12 @@ func (m *Manager) cleanUp(c *container) {
 	m.forget(ctx, c.id)
 }
 
-// freeCgroup kills what is left of a container and removes its cgroup. The end of
-// the first process need not have been that of the others; and a process may be
-// there of which no record tells, when daemon and keeper died before its start was
-// booked.
+// freeCgroup kills what is left of a container and removes its cgroup. Something
+// is left of containers that share a PID namespace, and of a launch during which
+// the keeper died.
 func (m *Manager) freeCgroup(ctx context.Context, c *container) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, killTime, errStillAlive)
+	defer cancel()
 	path := c.now().Cgroup
 	if err := m.host.killCgroup(ctx, path); err != nil {
 		return err

@@ -153,7 +153,8 @@ func (s *start) makeCgroup() step {
 }
 
 // launch runs the container's program. When the keeper dies meanwhile it has a
-// successor: then everything that the program used up is made anew.
+// successor: then everything that the program used up is made anew, once what the
+// first attempt may have become is dead.
 func (s *start) launch() step {
 	return step{
 		name: "launch",

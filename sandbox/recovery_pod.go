@@ -130,13 +130,10 @@ func (r *recovery) settle(c *container, kept keeper.Kept) func(context.Context) 
 	return r.cleanUp(c)
 }
 
-// cleanUp frees what an exited container had; a process that the keeper lost
-// sight of too.
+// cleanUp frees what an exited container had, and ends a process that the keeper
+// lost sight of.
 func (r *recovery) cleanUp(c *container) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if err := r.m.host.killCgroup(ctx, c.now().Cgroup); err != nil {
-			return err
-		}
+	return func(context.Context) error {
 		r.m.cleanUp(c)
 		return nil
 	}
@@ -152,7 +149,7 @@ func (r *recovery) unstarted(ctx context.Context, c *container) error {
 	if c.now().State != ContainerCreated {
 		return nil // a client was faster
 	}
-	return r.m.host.deleteCgroup(ctx, c.now().Cgroup)
+	return r.m.freeCgroup(ctx, c)
 }
 
 // undoContainer takes back a creation that an earlier daemon began.

@@ -98,7 +98,7 @@ func TestEveryFaultIsUndone(t *testing.T) {
 			d.fail(c.op, nil)
 			next := *container
 			next.Metadata.Attempt, container = 1, &next
-			if id, err = run(nil); err != nil {
+			if _, err = run(nil); err != nil {
 				t.Errorf("second time: %v", err)
 			}
 			d.settled()
