@@ -7,6 +7,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -28,8 +29,9 @@ type container struct {
 
 	spec *specs.Spec // nil: to be built from the record
 
-	// Who has the pod's turn also has this.
-	root *os.File // detached mount of its root, used up by the start; nil: to be mounted
+	// Who has the pod's turn also has these, which the start uses up.
+	root  *os.File      // detached mount of its root; nil: to be mounted
+	group *cgroup.Group // nil: to be made
 }
 
 // newContainer makes the memory of a container.

@@ -75,12 +75,23 @@ func (m *Manager) createContainer(ctx context.Context, p *pod, config *spec.Cont
 	}
 	r := &containerCreate{m: m, c: newContainer(p, *rec)}
 	m.addContainer(r.c)
-	err = r.tx.sequence(ctx, r.intend(), r.prepareRoot(), r.build(), r.commit())
-	if err != nil {
+	if err := r.up(ctx); err != nil {
 		return "", errors.Join(err, r.down(ctx))
 	}
 	m.log.WithFields(logrus.Fields{"pod": p.id, "container": rec.ID, "image": rec.Image.Name, "took": time.Since(start)}).Info("container created")
 	return rec.ID, nil
+}
+
+// up does the steps, and commits.
+func (r *containerCreate) up(ctx context.Context) error {
+	if err := r.tx.run(ctx, r.intend()); err != nil {
+		return err
+	}
+	// A cgroup on v1 takes as long as the root: the start has no time for it.
+	if err := r.tx.parallel(ctx, r.prepareRoot(), r.makeCgroup()); err != nil {
+		return err
+	}
+	return r.tx.sequence(ctx, r.build(), r.commit())
 }
 
 // newContainerRecord is the record that says what is about to be made.
@@ -204,6 +215,25 @@ func (r *containerCreate) prepareRoot() step {
 		undo: func(context.Context) error {
 			return errors.Join(r.c.closeRoot(), r.m.parts.Images.RemoveSnapshot(r.c.id))
 		},
+	}
+}
+
+// makeCgroup makes the cgroup. Its limits are known before it is known who the
+// container runs as.
+func (r *containerCreate) makeCgroup() step {
+	rec := r.c.record // as it is now: the root's step adds the user
+	return step{
+		name: "make the cgroup",
+		do: func(context.Context) error {
+			rec.User = &spec.User{}
+			s, err := r.m.buildSpec(r.c.pod, &rec)
+			if err != nil {
+				return err
+			}
+			r.c.group, err = r.m.host.createCgroup(rec.Cgroup, s.Linux.Resources)
+			return err
+		},
+		undo: func(ctx context.Context) error { return r.m.freeCgroup(ctx, r.c) },
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/oci"
-	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -46,7 +45,6 @@ type start struct {
 
 	tx      transaction
 	spec    *specs.Spec
-	group   *cgroup.Group
 	files   []*os.File // of this start only: pipes, log, image volumes
 	process *process
 }
@@ -143,11 +141,13 @@ func (s *start) makeCgroup() step {
 			if s.spec, err = s.m.specOf(s.c); err != nil {
 				return err
 			}
-			s.group, err = s.m.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources)
+			if s.c.group == nil { // created by an earlier daemon
+				s.c.group, err = s.m.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources)
+			}
 			return err
 		},
 		undo: func(ctx context.Context) error {
-			return errors.Join(s.m.host.killCgroup(ctx, s.c.record.Cgroup), s.m.host.deleteCgroup(ctx, s.c.record.Cgroup))
+			return s.m.freeCgroup(ctx, s.c)
 		},
 	}
 }
@@ -181,7 +181,7 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	in := oci.Container{Spec: s.spec, Root: s.c.root, Cgroup: s.group}
+	in := oci.Container{Spec: s.spec, Root: s.c.root, Cgroup: s.c.group}
 	if in.Namespaces, err = s.namespaces(); err != nil {
 		return err
 	}

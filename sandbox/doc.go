@@ -4,8 +4,8 @@
 // address, and keeps the record of what came of it.
 //
 //	RunPod           record → files, /dev/shm ∥ namespaces → network ∥ held by the keeper → pause? → record (commit)
-//	CreateContainer  record → snapshot → root mounted → user → Spec → record (commit)
-//	StartContainer   cgroup → log → program → keeper.Launch → record
+//	CreateContainer  record → snapshot, root mounted, user ∥ cgroup → Spec → record (commit)
+//	StartContainer   log → program → keeper.Launch → record
 //	StopContainer    signal → grace → kill: one detached task a container
 //	StopPod          interrupt → containers killed → network → descriptors
 //

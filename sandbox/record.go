@@ -157,13 +157,26 @@ func (r *records) put(kind, path string, rec any) error {
 	return nil
 }
 
+// recordMode keeps others out: a container's environment holds secrets.
+const recordMode = 0o600
+
 // replaceFile writes beside path and renames: readers, and a daemon after a
 // crash, see the old content or the new. There is no fsync: the start of a pod
 // would wait for the disk, and after a power loss its processes are gone too.
+//
+// The first content goes into place at once, which takes half the time: when that
+// is torn, nothing came of it, and it is cleaned.
 func replaceFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, recordMode)
+	if err == nil {
+		_, err = f.Write(data)
+		return errors.Join(err, f.Close())
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	tmp := path + ".new"
-	// 0600: a container's environment holds secrets.
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+	if err := os.WriteFile(tmp, data, recordMode); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

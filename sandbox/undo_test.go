@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -64,7 +66,7 @@ func TestEveryFaultIsUndone(t *testing.T) {
 		{"write pod.json", "RunPod"}, {"make shm", "RunPod"}, {"launch namespaces", "RunPod"}, {"pin", "RunPod"},
 		{"hold", "RunPod"}, {"network add", "RunPod"}, {"launch pause", "RunPod"}, {"create cgroup", "RunPod"},
 		{"prepare snapshot", "CreateContainer"}, {"mount snapshot", "CreateContainer"}, {"write container", "CreateContainer"},
-		{"create cgroup", "StartContainer"}, {"launch container", "StartContainer"},
+		{"create cgroup", "CreateContainer"}, {"launch container", "StartContainer"},
 	} {
 		t.Run(c.call+" "+c.op, func(t *testing.T) {
 			d := newWorld(t).start()
@@ -104,6 +106,24 @@ func TestEveryFaultIsUndone(t *testing.T) {
 			d.settled()
 		})
 	}
+}
+
+// A launch during which the keeper died is repeated, once.
+func TestKeeperDiesDuringALaunch(t *testing.T) {
+	d := newWorld(t).start()
+	d.fail("launch namespaces", keeper.ErrInterrupted)
+	pod := d.runPod(podConfig("web"))
+	id := d.create(pod, containerConfig("c"))
+	d.fail("launch container", keeper.ErrInterrupted)
+	d.begin(id)
+	d.mu.Lock()
+	ops := strings.Join(d.ops, ", ")
+	d.mu.Unlock()
+	// What the first attempt may have become is killed first.
+	if !strings.Contains(ops, "launch container, kill cgroup, mount snapshot, launch container") {
+		t.Errorf("operations: %s", ops)
+	}
+	d.settled()
 }
 
 func TestWhatCannotBeUndoneIsShown(t *testing.T) {

@@ -206,7 +206,11 @@ func (d *daemon) at(op string) error {
 		d.die()
 		return errDead
 	}
-	return d.faults[op]
+	err := d.faults[op]
+	if errors.Is(err, keeper.ErrInterrupted) {
+		delete(d.faults, op) // its successor is well
+	}
+	return err
 }
 
 // fail makes an operation fail from now on; nil: no more.
@@ -342,7 +346,7 @@ func (h fakeHost) namespace(*process, specs.LinuxNamespaceType) (*os.File, error
 }
 
 func (h fakeHost) createCgroup(path string, _ *specs.LinuxResources) (*cgroup.Group, error) {
-	return nil, h.do("create cgroup", func() { h.cgroups[path] = true })
+	return &cgroup.Group{}, h.do("create cgroup", func() { h.cgroups[path] = true })
 }
 
 func (h fakeHost) cgroup(string) *cgroup.Group { return nil }
@@ -479,7 +483,7 @@ func (k fakeKeeper) Forget(_ context.Context, key string) error {
 // leaks lists what is in the world and belongs to no pod or container that the
 // daemon's clients see in a state to have it.
 func (d *daemon) leaks() []string {
-	ready, running, all := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	ready, running, created, all := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	pods := map[string]bool{}
 	for _, p := range d.m.Pods(PodFilter{}) {
 		pods[p.ID] = true
@@ -487,7 +491,7 @@ func (d *daemon) leaks() []string {
 	}
 	for _, c := range d.m.Containers(ContainerFilter{}) {
 		all[c.ID] = true
-		running[c.ID] = c.State == ContainerRunning
+		running[c.ID], created[c.ID] = c.State == ContainerRunning, c.State == ContainerCreated
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -505,7 +509,7 @@ func (d *daemon) leaks() []string {
 	}
 	for path := range d.cgroups {
 		id := filepath.Base(path)
-		leak("cgroup", path, running[id] || ready[id])
+		leak("cgroup", path, running[id] || created[id] || ready[id])
 	}
 	for id := range d.snapshots {
 		leak("snapshot", id, all[id])
