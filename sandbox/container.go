@@ -74,6 +74,16 @@ func (c *container) running() *process {
 	return c.process
 }
 
+// takeProcess takes the container's process away from it, nil when it has none.
+// The caller releases it.
+func (c *container) takeProcess() *process {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	p := c.process
+	c.process = nil
+	return p
+}
+
 // ownPIDs says whether the container has a PID namespace of its own, so that the
 // kernel ends all its processes with the first (pid_namespaces(7)).
 func (c *container) ownPIDs() bool {

@@ -33,18 +33,37 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
-// discard stops and removes a container. The caller has the turn, so none is
-// started meanwhile.
+// discard stops and removes a container, or what an earlier daemon left of one
+// that it was creating. The caller has the turn, so none is started or created
+// meanwhile.
 func (m *Manager) discard(ctx context.Context, c *container) error {
-	if c.now().State == containerGone {
+	last := containerRemoved
+	switch c.now().State {
+	case containerGone:
 		return nil
+	case containerCreating:
+		last = containerAbort
+	default:
+		if err := m.stop(ctx, c, 0); err != nil {
+			return err
+		}
+		if err := m.moveContainer(c, containerRemove, nil); err != nil {
+			return err
+		}
 	}
-	if err := m.stop(ctx, c, 0); err != nil {
+	if err := m.free(ctx, c); err != nil {
 		return err
 	}
-	if err := m.moveContainer(c, containerRemove, nil); err != nil {
+	if err := m.moveContainer(c, last, nil); err != nil {
 		return err
 	}
+	m.dropContainer(c)
+	m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container removed")
+	return nil
+}
+
+// free frees all that a container has, its record last.
+func (m *Manager) free(ctx context.Context, c *container) error {
 	err := errors.Join(
 		m.freeCgroup(ctx, c),
 		c.closeRoot(),
@@ -54,13 +73,10 @@ func (m *Manager) discard(ctx context.Context, c *container) error {
 	if err != nil {
 		return err
 	}
-	if err := m.records.removeContainer(c.pod.id, c.id); err != nil {
-		return err
+	if proc := c.takeProcess(); proc != nil {
+		// Of a container that is not running: its record was torn. The cgroup may be another's then.
+		err = proc.signal(killSignal)
+		proc.release()
 	}
-	if err := m.moveContainer(c, containerRemoved, nil); err != nil {
-		return err
-	}
-	m.dropContainer(c)
-	m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container removed")
-	return nil
+	return errors.Join(err, m.records.removeContainer(c.pod.id, c.id))
 }

@@ -138,11 +138,7 @@ func (r *recovery) undo(ctx context.Context, p *pod, torn bool) error {
 	defer leave()
 	errs := []error{r.m.teardown(ctx, p)}
 	for _, c := range p.list() {
-		if c.now().State == containerCreating {
-			errs = append(errs, r.undoContainer(ctx, c))
-		} else {
-			errs = append(errs, r.m.discard(ctx, c))
-		}
+		errs = append(errs, r.m.discard(ctx, c))
 	}
 	err = errors.Join(errs...)
 	if err == nil {

@@ -84,9 +84,7 @@ func (r *recovery) container(p *pod, saved savedContainer) func(context.Context)
 	p.containers[c.id] = c
 	r.m.index.addContainer(c)
 	switch rec.State {
-	case containerCreating:
-		return func(ctx context.Context) error { return r.undoContainer(ctx, c) }
-	case containerRemoving:
+	case containerCreating, containerRemoving:
 		return func(ctx context.Context) error { return r.discard(ctx, c) }
 	case ContainerCreated:
 		if !found {
@@ -150,31 +148,6 @@ func (r *recovery) unstarted(ctx context.Context, c *container) error {
 		return nil // a client was faster
 	}
 	return r.m.freeCgroup(ctx, c)
-}
-
-// undoContainer takes back a creation that an earlier daemon began.
-func (r *recovery) undoContainer(ctx context.Context, c *container) error {
-	if c.process != nil { // the record is torn: else it would have a start
-		if err := c.process.signal(killSignal); err != nil {
-			return err
-		}
-		c.process.release()
-		c.process = nil
-	}
-	err := errors.Join(
-		r.m.host.killCgroup(ctx, c.record.Cgroup),
-		r.m.host.deleteCgroup(ctx, c.record.Cgroup),
-		r.m.parts.Images.RemoveSnapshot(c.id),
-		r.m.parts.Keeper.Forget(ctx, c.id),
-	)
-	if err == nil {
-		err = r.m.records.removeContainer(c.pod.id, c.id)
-	}
-	if err != nil {
-		return fmt.Errorf("undo container %s: %w", c.id, err)
-	}
-	r.m.dropContainer(c)
-	return r.m.moveContainer(c, containerAbort, nil)
 }
 
 func (r *recovery) discard(ctx context.Context, c *container) error {
