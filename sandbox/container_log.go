@@ -10,46 +10,67 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// resolveLog keeps a log's path below its directory, whatever others put there.
+const resolveLog = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+
 // openLog opens a container's log for the keeper, below the pod's log directory,
 // whose parents it makes. The path comes from the client, and others may have
 // written below the directory: no symlink is followed there.
 func openLog(directory, name string) (*os.File, error) {
-	// kubelet has made it; other clients leave it to the runtime.
+	name = path.Clean(name)
+	full := path.Join(directory, name)
+	f, err := tryLog(directory, name)
+	if errors.Is(err, unix.ENOENT) { // kubelet has made the directories; other clients leave it to the runtime
+		if err = makeLogDirectory(directory, path.Dir(name)); err == nil {
+			f, err = tryLog(directory, name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", full, err)
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("open log %s: not a regular file", full)
+	}
+	return f, nil
+}
+
+func tryLog(directory, name string) (*os.File, error) {
+	dir, err := unix.Open(directory, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	// O_NONBLOCK, lest a FIFO in its place blocks the open.
+	fd, err := openat2(dir, name, &unix.OpenHow{
+		Flags: unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NONBLOCK, Mode: 0o640, Resolve: resolveLog,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// makeLogDirectory makes the pod's log directory and a path below it.
+func makeLogDirectory(directory, below string) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return nil, fmt.Errorf("make log directory: %w", err)
+		return err
 	}
 	dir, err := unix.Open(directory, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open log directory %s: %w", directory, err)
+		return err
 	}
 	defer func() { unix.Close(dir) }()
-	const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-	parent, file := path.Split(path.Clean(name))
-	for part := range strings.SplitSeq(strings.Trim(parent, "/"), "/") {
-		if part == "" {
-			continue
-		}
+	for part := range strings.SplitSeq(below, "/") {
 		if err := unix.Mkdirat(dir, part, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
-			return nil, fmt.Errorf("make log directory %s: %w", part, err)
+			return fmt.Errorf("make directory %s: %w", part, err)
 		}
-		next, err := openat2(dir, part, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve})
+		next, err := openat2(dir, part, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveLog})
 		if err != nil {
-			return nil, fmt.Errorf("open log directory %s: %w", part, err)
+			return fmt.Errorf("open directory %s: %w", part, err)
 		}
 		unix.Close(dir)
 		dir = next
 	}
-	// O_NONBLOCK, lest a FIFO in its place blocks the open.
-	fd, err := openat2(dir, file, &unix.OpenHow{
-		Flags: unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NONBLOCK, Mode: 0o640, Resolve: resolve,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open log %s: %w", path.Join(directory, name), err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		unix.Close(fd)
-		return nil, fmt.Errorf("open log %s: not a regular file", path.Join(directory, name))
-	}
-	return os.NewFile(uintptr(fd), path.Join(directory, name)), nil
+	return nil
 }
