@@ -43,7 +43,7 @@ type Options struct {
 	Pull     []string         // references that it has pulled before Start returns
 	Config   string           // TOML beyond what the harness writes
 	Flags    []string         // of berth serve
-	Beside   *Daemon          // another one of the same test: what is its is not blamed on this one
+	Beside   *Daemon          // an earlier one of the same test: its leak check, the last one, is for all that bears no name
 }
 
 // Daemon is a running berth. Its methods end the test when they don't succeed,

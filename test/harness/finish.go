@@ -101,20 +101,19 @@ func (d *Daemon) checkLeaks() {
 }
 
 // blamed keeps what the daemon is to blame for. Processes come and go on any
-// machine, so those must bear a name of it, as everything must on a shared one.
+// machine, so those must bear a name of it, as everything must on a shared one and
+// beside another daemon.
 func (d *Daemon) blamed(leaks []leak.Leak) []leak.Leak {
 	marks := d.marks()
 	var out []leak.Leak
 	for _, l := range leaks {
 		named := bears(l, marks)
 		switch {
-		case d.beside != nil && bears(l, d.beside.marks()):
-			// of the other one, which answers for it
 		case l.Kind == "file" && (l.Name == d.Dir || strings.HasPrefix(l.Name, d.Dir+"/")):
 			// finish removes it as a whole
 		case l.Kind == "file" && l.Name == "/run/netns":
 			// made by whoever is first to pin a namespace, and kept (ip-netns(8))
-		case l.Kind == "process", l.Kind == "namespace", os.Getenv("BERTH_TEST_SHARED") != "":
+		case l.Kind == "process", l.Kind == "namespace", d.beside != nil, os.Getenv("BERTH_TEST_SHARED") != "":
 			if named {
 				out = append(out, l)
 			}
