@@ -1,7 +1,9 @@
 package blackbox
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -274,6 +276,7 @@ func TestRootHostileImages(t *testing.T) {
 	d := harness.Start(t, harness.Options{Registry: server})
 	passwd, err := os.ReadFile("/etc/passwd")
 	check(t, err)
+	before := countFiles(t, d.Root)
 	victim := "/tmp/berth-test-victim"
 	check(t, os.WriteFile(victim, nil, 0o644))
 	t.Cleanup(func() { check(t, os.Remove(victim)) })
@@ -300,4 +303,20 @@ func TestRootHostileImages(t *testing.T) {
 	after, err := os.ReadFile("/etc/passwd")
 	check(t, err)
 	want(t, "/etc/passwd", string(after), string(passwd))
+	for _, image := range listImages(t, d, "") {
+		_, err := d.Images.RemoveImage(d.Context(), &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: image.Id}})
+		check(t, err)
+	}
+	d.Eventually("everything that came with the attacks to be gone", func() bool { return countFiles(t, d.Root) <= before })
+}
+
+// countFiles counts what is below a directory.
+func countFiles(t *testing.T, dir string) int {
+	t.Helper()
+	n := 0
+	check(t, filepath.WalkDir(dir, func(string, fs.DirEntry, error) error {
+		n++
+		return nil
+	}))
+	return n
 }
