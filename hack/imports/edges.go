@@ -66,6 +66,9 @@ var Libraries = []Library{
 	{"github.com/containerd/cgroups", []string{"oci/cgroup"}, "cgroups are reached in one place"},
 	{"github.com/vishvananda/netlink", []string{"cni"}, "links are the network room's"},
 	{"github.com/google/nftables", []string{"cni", "cmd/berth"}, "so are packet filter rules; berth check asks whether the node has them"},
+	{"golang.org/x/sys", []string{
+		"cmd/berth", "sandbox", "sandbox/spec", "sandbox/keeper", "oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "cni", "imagestore",
+	}, "the kernel is reached in few places; sandbox/spec has its constants, and reads the node's devices"},
 	{"go.etcd.io/bbolt", []string{"imagestore"}, "records of pods are files; only images have a database"},
 	{"github.com/google/go-containerregistry", nil, "the test bed's"},
 }

@@ -22,6 +22,9 @@ import (
 // patience bounds everything that a test waits for: far more than it takes.
 const patience = 60 * time.Second
 
+// settleTime is what the kernel may take to dismantle network namespaces.
+const settleTime = 15 * time.Second
+
 // TB is what the harness needs of a test or a benchmark; *testing.T has it.
 type TB interface {
 	Helper()
@@ -69,6 +72,7 @@ type Daemon struct {
 	conn    *grpc.ClientConn
 	before  *leak.Snapshot
 	beside  *Daemon
+	settle  time.Duration // of the leak check
 
 	mu  sync.Mutex
 	ids map[string]bool // of pods and containers that it made
@@ -82,7 +86,7 @@ func Start(t TB, o Options) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{t: t, before: before, beside: o.Beside, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
+	d := &Daemon{t: t, before: before, beside: o.Beside, settle: settleTime, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
 	d.bin = Bin(t)
 	d.Dir = filepath.Join(os.TempDir(), "berth-test-"+d.Name)
 	d.Root, d.State = filepath.Join(d.Dir, "root"), filepath.Join(d.Dir, "state")

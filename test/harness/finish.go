@@ -18,9 +18,6 @@ import (
 	"github.com/berth-runtime/berth/test/leak"
 )
 
-// settleTime is what the kernel may take to dismantle network namespaces.
-const settleTime = 15 * time.Second
-
 // finish removes the pods, stops the daemon and checks that nothing is left.
 func (d *Daemon) finish() {
 	if d.process == nil { // it never came to that
@@ -89,7 +86,7 @@ func (d *Daemon) removeFurniture() {
 
 // checkLeaks fails the test for everything that is new since Start.
 func (d *Daemon) checkLeaks() {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	ctx, cancel := context.WithTimeout(context.Background(), d.settle)
 	defer cancel()
 	left, err := leak.Settle(ctx, d.before, d.blamed)
 	if err != nil {
