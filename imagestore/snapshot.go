@@ -146,7 +146,8 @@ func (s *Store) MountSnapshot(key string) (*os.File, error) {
 		return nil, fmt.Errorf("mount snapshot %s: %w", key, err)
 	}
 	dir := s.snapshotDir(key)
-	file, err := s.mounter.Mount(overlay.Options{Lowers: s.lowers(snap.Layers), Upper: filepath.Join(dir, "fs"),
+	lowers := append(s.lowers(snap.Layers), filepath.Join(s.root, mountpoints))
+	file, err := s.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
 		Work: filepath.Join(dir, "work"), Volatile: true})
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s: %w", key, err)

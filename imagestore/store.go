@@ -88,6 +88,9 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 			return nil, err
 		}
 	}
+	if err := makeMountpoints(filepath.Join(root, mountpoints)); err != nil {
+		return nil, err
+	}
 	db, err := openDatabase(filepath.Join(root, "images.db"))
 	if err != nil {
 		return nil, err
