@@ -21,7 +21,7 @@ const (
 // builtin is the network that berth brings itself.
 type builtin struct {
 	cfg  Config
-	dir  string // ROOT/cni
+	dir  string // STATE/cni
 	ipv6 bool   // the host has it
 }
 

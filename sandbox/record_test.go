@@ -59,7 +59,13 @@ func TestRecordsAreReadBack(t *testing.T) {
 	if st, err := os.Stat(r.containerPath("p", "c")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("secrets are in a file of mode %v", st.Mode())
 	}
-	if err := errors.Join(r.removeContainer("p", "c"), r.removeContainer("p", "c"), r.removePod("p"), r.removePod("p")); err != nil {
+	if err := errors.Join(r.removeContainer("p", "c"), r.removeContainer("p", "c")); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(r.dir, "*", "*", "*")); len(left) != 0 {
+		t.Errorf("removal leaves %v, with secrets", left)
+	}
+	if err := errors.Join(r.removePod("p"), r.removePod("p")); err != nil {
 		t.Errorf("remove: %v", err)
 	}
 	if got, err := r.load("p"); err != nil || got.record != nil || len(got.containers) != 0 {

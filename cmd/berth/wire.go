@@ -40,7 +40,7 @@ func openRooms(ctx context.Context, cfg config, log *logrus.Logger) (*rooms, err
 		return wrap("open images", err)
 	})
 	group.Go(func() (err error) {
-		r.network, err = cni.New(cfg.Network, filepath.Join(cfg.Root, "cni"), log)
+		r.network, err = cni.New(cfg.Network, filepath.Join(cfg.State, "cni"), log)
 		return wrap("open network", err)
 	})
 	group.Go(func() error {

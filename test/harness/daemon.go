@@ -89,7 +89,10 @@ func Start(t TB, o Options) *Daemon {
 	d := &Daemon{t: t, before: before, beside: o.Beside, settle: settleTime, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
 	d.bin = Bin(t)
 	d.Dir = filepath.Join(os.TempDir(), "berth-test-"+d.Name)
-	d.Root, d.State = filepath.Join(d.Dir, "root"), filepath.Join(d.Dir, "state")
+	d.Root, d.State = filepath.Join(d.Dir, "root"), d.Dir+"/state"
+	if tmpfs("/dev/shm") { // as /run is on a node, but not on every machine that tests
+		d.State = filepath.Join("/dev/shm", "berth-test-"+d.Name)
+	}
 	d.Socket, d.LogFile = filepath.Join(d.State, "berth.sock"), filepath.Join(d.Dir, "berth.log")
 	d.CgroupParent, d.Bridge = "/berth-test-"+d.Name, d.Name
 	d.layOut(o)
@@ -100,6 +103,12 @@ func Start(t TB, o Options) *Daemon {
 		d.Pull(ref)
 	}
 	return d
+}
+
+// tmpfs says whether a directory is on one.
+func tmpfs(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC
 }
 
 // NeedRoot skips a test that is not run as root.

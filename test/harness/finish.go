@@ -166,7 +166,7 @@ func (d *Daemon) logTail() string {
 // at nothing; the leak check has spoken.
 func (d *Daemon) sweep() {
 	defer func() {
-		if err := os.RemoveAll(d.Dir); err != nil {
+		if err := errors.Join(os.RemoveAll(d.Dir), os.RemoveAll(d.State)); err != nil {
 			d.t.Errorf("remove directory: %v", err)
 		}
 	}()
