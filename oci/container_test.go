@@ -182,6 +182,9 @@ func TestRootContainerSeesWhatTheSpecSays(t *testing.T) {
 	if !slices.Equal(r.FDs, []string{"0 /dev/null", "1 pipe", "2 pipe"}) {
 		t.Errorf("descriptors %v", r.FDs)
 	}
+	if !strings.HasSuffix(r.Files, " 200") { // Go changes the soft one itself
+		t.Errorf("limits of open files %s, want a hard one of 200", r.Files)
+	}
 	for k, v := range map[string]string{"CapEff": "0000000000002021", "CapPrm": "0000000000002021", "CapBnd": "0000000000002021",
 		"CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "0", "Umask": "0022"} {
 		if r.Status[k] != v {
@@ -379,5 +382,16 @@ func BenchmarkPrepareContainer(b *testing.B) {
 			b.Fatal(err)
 		}
 		l.Close()
+	}
+}
+
+func TestProcessesGetALimitOfOpenFiles(t *testing.T) {
+	asked := []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 5, Hard: 6}}
+	if got := withFiles(asked); !slices.Equal(got, asked) {
+		t.Errorf("limits %v, asked for %v", got, asked)
+	}
+	got := withFiles([]specs.POSIXRlimit{{Type: "RLIMIT_CORE"}})
+	if len(got) != 2 || got[1].Type != "RLIMIT_NOFILE" || got[1].Soft > softFiles || got[1].Hard < got[1].Soft {
+		t.Errorf("limits without one: %v", got)
 	}
 }

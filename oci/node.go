@@ -97,6 +97,7 @@ func (n *Node) clamp(p *specs.Process) *specs.Process {
 			Ambient: n.granted(p.Capabilities.Ambient),
 		}
 	}
+	c.Rlimits = withFiles(p.Rlimits)
 	if n.caps["CAP_SYS_RESOURCE"] {
 		return &c
 	}
@@ -104,11 +105,30 @@ func (n *Node) clamp(p *specs.Process) *specs.Process {
 		n.clamped("oom_score_adj below %d", n.oomScore)
 		c.OOMScoreAdj = &n.oomScore
 	}
-	c.Rlimits = slices.Clone(p.Rlimits)
 	for i := range c.Rlimits {
 		n.clampLimit(&c.Rlimits[i])
 	}
 	return &c
+}
+
+// softFiles is how many files a process may open that nothing else is said of: what the kernel and
+// systemd start processes with, and programs that use select(2) can bear.
+const softFiles = 1024
+
+// withFiles returns a copy of the limits that has one of open files. Go programs raise their own soft
+// limit to the hard one when they start, and a forked child would keep that.
+func withFiles(limits []specs.POSIXRlimit) []specs.POSIXRlimit {
+	out := slices.Clone(limits)
+	for _, l := range limits {
+		if l.Type == "RLIMIT_NOFILE" {
+			return out
+		}
+	}
+	var own unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &own); err != nil {
+		return out // never, for one's own limits (getrlimit(2)); then the process has the launcher's
+	}
+	return append(out, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: min(softFiles, own.Max), Hard: own.Max})
 }
 
 func (n *Node) granted(caps []string) []string {

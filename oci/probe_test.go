@@ -42,6 +42,7 @@ type report struct {
 	Mounts     []string // mountpoint, type, ro
 	Status     map[string]string
 	OOM        string
+	Files      string            // soft and hard limit of open files; Go raises the soft one to the hard
 	Readonly   map[string]string // path → what writing to it says
 	Masked     map[string]string // path → what reading it says
 	Dev        []string

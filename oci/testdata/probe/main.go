@@ -25,6 +25,7 @@ type report struct {
 	Mounts     []string // mountpoint, type, ro
 	Status     map[string]string
 	OOM        string
+	Files      string            // soft and hard limit of open files; Go raises the soft one to the hard
 	Readonly   map[string]string // path → what writing to it says
 	Masked     map[string]string // path → what reading it says
 	Dev        []string
@@ -46,6 +47,12 @@ func main() {
 	r.Cwd, _ = os.Getwd()
 	r.Groups, _ = os.Getgroups()
 	r.Hostname, _ = os.Hostname()
+	b, _ := os.ReadFile("/proc/self/limits")
+	for line := range strings.SplitSeq(string(b), "\n") {
+		if f := strings.Fields(line); strings.HasPrefix(line, "Max open files") {
+			r.Files = f[3] + " " + f[4]
+		}
+	}
 	for fd := range 64 {
 		var st unix.Stat_t
 		if unix.Fstat(fd, &st) == nil {
@@ -57,7 +64,7 @@ func main() {
 			}
 		}
 	}
-	b, _ := os.ReadFile("/proc/self/mountinfo")
+	b, _ = os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
 		f := strings.Fields(line)
 		dash := 6
