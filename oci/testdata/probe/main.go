@@ -47,24 +47,9 @@ func main() {
 	r.Cwd, _ = os.Getwd()
 	r.Groups, _ = os.Getgroups()
 	r.Hostname, _ = os.Hostname()
-	b, _ := os.ReadFile("/proc/self/limits")
-	for line := range strings.SplitSeq(string(b), "\n") {
-		if f := strings.Fields(line); strings.HasPrefix(line, "Max open files") {
-			r.Files = f[3] + " " + f[4]
-		}
-	}
-	for fd := range 64 {
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil {
-			flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-			target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-			if flags&unix.FD_CLOEXEC == 0 { // Go's own are all close-on-exec
-				target, _, _ = strings.Cut(target, ":")
-				r.FDs = append(r.FDs, fmt.Sprint(fd, " ", target))
-			}
-		}
-	}
-	b, _ = os.ReadFile("/proc/self/mountinfo")
+	r.Files = openFiles()
+	r.FDs = inherited()
+	b, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
 		f := strings.Fields(line)
 		dash := 6
@@ -139,4 +124,33 @@ func terminal(fd int) bool {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// openFiles is the soft and hard limit of open files.
+func openFiles() string {
+	b, _ := os.ReadFile("/proc/self/limits")
+	for line := range strings.SplitSeq(string(b), "\n") {
+		if f := strings.Fields(line); strings.HasPrefix(line, "Max open files") {
+			return f[3] + " " + f[4]
+		}
+	}
+	return ""
+}
+
+// inherited lists the descriptors that came with the execve: Go's own are all close-on-exec.
+func inherited() []string {
+	var out []string
+	for fd := range 64 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil {
+			continue
+		}
+		flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		if flags&unix.FD_CLOEXEC == 0 {
+			target, _, _ = strings.Cut(target, ":")
+			out = append(out, fmt.Sprint(fd, " ", target))
+		}
+	}
+	return out
 }
