@@ -88,6 +88,10 @@ func (m *Manager) book(c *container, exit keeper.Exit) bool {
 // bookExit writes how a container ended.
 func bookExit(rec *containerRecord, exit keeper.Exit, oom bool) {
 	rec.FinishedAt = exit.At
+	if exit.At.Before(rec.StartedAt) {
+		// A short process ends before its start is booked, and clocks are set back.
+		rec.FinishedAt = rec.StartedAt
+	}
 	switch {
 	case !exit.Known:
 		rec.ExitCode, rec.Reason = unknownExitCode, ReasonUnknown

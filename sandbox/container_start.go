@@ -108,13 +108,10 @@ func (s *start) up(ctx context.Context) error {
 func (m *Manager) started(c *container, proc *process) {
 	c.pod.mu.Lock()
 	c.process = proc
-	at, early := time.Now(), c.early
-	if early != nil && early.At.Before(at) {
-		at = early.At // nothing ends before it has started
-	}
 	err := m.moveLocked(c, containerStarted, func(rec *containerRecord) {
-		rec.PID, rec.StartedAt = proc.pid, at
+		rec.PID, rec.StartedAt = proc.pid, time.Now()
 	})
+	early := c.early
 	c.early = nil
 	c.pod.mu.Unlock()
 	if err != nil { // the table has no such case: who starts is alone in it

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -296,4 +297,21 @@ func TestNodeNamespacesNeedNothing(t *testing.T) {
 		t.Error(err)
 	}
 	d.settled()
+}
+
+func TestFinishedIsNotBeforeStarted(t *testing.T) {
+	started := time.Unix(100, 500)
+	for _, c := range []struct {
+		name     string
+		at, want time.Time
+	}{
+		{"after the start", started.Add(time.Second), started.Add(time.Second)},
+		{"before its start was booked", started.Add(-time.Millisecond), started},
+	} {
+		rec := containerRecord{StartedAt: started}
+		bookExit(&rec, keeper.Exit{Known: true, At: c.at}, false)
+		if !rec.FinishedAt.Equal(c.want) {
+			t.Errorf("%s: finished at %v, wanted %v", c.name, rec.FinishedAt, c.want)
+		}
+	}
 }
