@@ -13,10 +13,15 @@ import (
 type Config struct {
 	// RegistryConfigDir holds one directory a registry, each with a hosts.toml, as containerd reads them.
 	RegistryConfigDir string `toml:"registry_config_dir"`
+	// RegistryAuthFile is a docker config.json with credentials of the node's own, for hosts that a pull brings none for. It needn't be there.
+	RegistryAuthFile string `toml:"registry_auth_file"`
 	// MaxParallelLayers is how many layers are fetched and unpacked at once, over all pulls. 0: two more than the processors.
 	MaxParallelLayers int `toml:"max_parallel_layers"`
 	// PullProgressTimeout ends a pull when a transfer of it brought no byte for so long.
 	PullProgressTimeout Duration `toml:"pull_progress_timeout"`
+	// PullMinRate is the least that a connection must bring, in bytes a second of waiting for it, over half of PullProgressTimeout. A slower
+	// one is replaced, by one to the next host if there is one. 0: anything is enough.
+	PullMinRate int64 `toml:"pull_min_rate"`
 	// MaxImageBytes is the largest size of an image's files, unpacked.
 	MaxImageBytes int64 `toml:"max_image_bytes"`
 	// MaxImageEntries is the largest number of an image's files and directories.
@@ -31,6 +36,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		RegistryConfigDir:   "/etc/berth/certs.d",
+		RegistryAuthFile:    "/etc/berth/auth.json",
+		PullMinRate:         1000,
 		PullProgressTimeout: Duration(time.Minute),
 		MaxImageBytes:       256 << 30,
 		MaxImageEntries:     10_000_000,
@@ -42,6 +49,12 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	if c.RegistryConfigDir != "" && !filepath.IsAbs(c.RegistryConfigDir) {
 		return fmt.Errorf("registry_config_dir %q: must be an absolute path", c.RegistryConfigDir)
+	}
+	if c.RegistryAuthFile != "" && !filepath.IsAbs(c.RegistryAuthFile) {
+		return fmt.Errorf("registry_auth_file %q: must be an absolute path", c.RegistryAuthFile)
+	}
+	if c.PullMinRate < 0 {
+		return fmt.Errorf("pull_min_rate %d: must not be negative", c.PullMinRate)
 	}
 	if c.MaxParallelLayers < 0 {
 		return fmt.Errorf("max_parallel_layers %d: must not be negative", c.MaxParallelLayers)

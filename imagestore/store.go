@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/sirupsen/logrus"
@@ -96,7 +97,8 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 		return nil, err
 	}
 	return &Store{root: root, cfg: cfg, log: log, db: db, platform: platform, mounter: mounter,
-		registry: registry.New(cfg.RegistryConfigDir, "berth"), slots: make(chan struct{}, slots), flights: newFlights(),
+		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
+			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate}), slots: make(chan struct{}, slots), flights: newFlights(),
 		bin:       bin{dir: filepath.Join(root, "staging"), log: log},
 		unpacking: map[string]*unpacking{}, held: map[string]int{}}, nil
 }

@@ -103,14 +103,6 @@ func canonicalHost(host string) string {
 	return strings.TrimSuffix(host, ":443")
 }
 
-// basic is what containerd's authorizer asks, with the host that wants credentials.
-func (c credentials) basic(host string) (user, secret string, err error) {
-	if !c.allows(host) {
-		return "", "", nil
-	}
-	return c.user, c.secret, nil
-}
-
 // bearer shows a token that the client got by itself.
 type bearer struct {
 	credentials

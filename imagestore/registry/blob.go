@@ -16,6 +16,8 @@ const (
 	// How often a host is asked again when it brings nothing new, and the first pause before that.
 	maxRetries = 3
 	firstPause = 100 * time.Millisecond
+	// How many slow connections to the last host are replaced: another may take another way.
+	maxSlow = 2
 )
 
 type fetcher struct {
@@ -29,9 +31,16 @@ type blob struct {
 	desc  ocispec.Descriptor
 	hosts []fetcher // those not yet given up
 
+	stall   time.Duration
+	minRate int64
+
 	body    io.ReadCloser
+	pace    *pace
+	done    context.Context // of the present connection
+	cancel  context.CancelCauseFunc
 	offset  int64
 	retries int // since a byte came
+	slow    int // connections to the present host that were too slow
 	failed  hostErrors
 }
 
@@ -58,9 +67,14 @@ func (b *blob) read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	b.pace.waits()
 	n, err := b.body.Read(p)
+	b.pace.got(n)
 	if err == io.EOF && n == 0 && b.offset < b.desc.Size {
 		err = io.ErrUnexpectedEOF
+	}
+	if err != nil && err != io.EOF && b.ctx.Err() == nil && b.done.Err() != nil {
+		err = context.Cause(b.done) // too slow
 	}
 	return n, err
 }
@@ -70,7 +84,14 @@ func (b *blob) open() error {
 	if len(b.hosts) == 0 {
 		return b.failed
 	}
-	body, err := b.hosts[0].Fetch(b.ctx, b.desc)
+	var ctx context.Context
+	ctx, b.cancel = context.WithCancelCause(b.ctx)
+	b.done = ctx
+	if len(b.hosts) == 1 {
+		ctx = lastHost(ctx)
+	}
+	b.pace = keepPace(b.cancel, b.stall/2, b.minRate)
+	body, err := b.hosts[0].Fetch(context.WithValue(ctx, paceKey{}, b.pace), b.desc)
 	if err != nil {
 		return err
 	}
@@ -101,17 +122,29 @@ func (b *blob) recover(err error) error {
 	if len(b.hosts) == 0 {
 		return fmt.Errorf("fetch: %w", b.failed)
 	}
-	kind := kindOf(err)
-	if kind == ErrUnavailable && b.retries < maxRetries {
+	failed := newHostError(b.hosts[0].host, err)
+	if b.again(failed) {
 		b.retries++
 		return b.pause(firstPause << (b.retries - 1))
 	}
-	b.failed = append(b.failed, hostError{host: b.hosts[0].host, kind: kind, err: err})
-	b.hosts, b.retries = b.hosts[1:], 0
+	b.failed = append(b.failed, failed)
+	b.hosts, b.retries, b.slow = b.hosts[1:], 0, 0
 	if len(b.hosts) == 0 {
 		return fmt.Errorf("fetch: %w", b.failed)
 	}
 	return nil
+}
+
+// again tells whether the same host is to be asked once more. One that is slow or busy isn't while there is another.
+func (b *blob) again(failed hostError) bool {
+	switch {
+	case failed.kind != ErrUnavailable || b.retries >= maxRetries || errors.Is(failed.err, errBusy):
+		return false
+	case errors.Is(failed.err, errSlow):
+		b.slow++
+		return b.slow <= maxSlow && len(b.hosts) == 1
+	}
+	return true
 }
 
 func (b *blob) pause(d time.Duration) error {
@@ -127,6 +160,10 @@ func (b *blob) pause(d time.Duration) error {
 
 // Close ends the transfer. It may be called twice.
 func (b *blob) Close() error {
+	if b.pace != nil {
+		b.pace.stop()
+		b.cancel(nil)
+	}
 	if b.body == nil {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -17,21 +18,40 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Client asks registries. It holds no connection and no credential of its own, and is safe for concurrent use.
-type Client struct {
-	configDir string
-	userAgent string
+// Options say how registries are asked.
+type Options struct {
+	// ConfigDir has the hosts.toml directories, read anew for each image; "": there are none.
+	ConfigDir string
+	// AuthFile is a docker config.json with credentials for pulls that bring none, read anew whenever a host asks for some. It needn't be there.
+	AuthFile string
+	// UserAgent is what hosts are told.
+	UserAgent string
+	// Stall is how long a host may take to name an image, and a blob's connection to bring nothing. 0: a minute.
+	Stall time.Duration
+	// MinRate is the least a blob's connection must bring, in bytes a second over half of Stall.
+	MinRate int64
 }
 
-// New returns a client that reads hosts.toml directories below configDir anew for each image; "" has none.
-func New(configDir, userAgent string) *Client {
-	return &Client{configDir: configDir, userAgent: userAgent}
+// Client asks registries. It holds no connection and no credential of its own, and is safe for concurrent use.
+type Client struct {
+	Options
+	busyPause time.Duration
+}
+
+// New returns a client.
+func New(options Options) *Client {
+	if options.Stall == 0 {
+		options.Stall = time.Minute
+	}
+	return &Client{Options: options, busyPause: busyPause}
 }
 
 // Repository is where an image was found. Its connections live until Close.
 type Repository struct {
-	name  reference.Named
-	hosts []host // the one that resolved the name first
+	name    reference.Named
+	hosts   []host // the one that resolved the name first
+	stall   time.Duration
+	minRate int64
 }
 
 // host is one place to ask, with containerd's client restricted to it, so that each can be reported.
@@ -50,14 +70,14 @@ func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth *Auth) (
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}
-	repo := &Repository{name: ref, hosts: hosts}
+	repo := &Repository{name: ref, hosts: hosts, stall: c.Stall, minRate: c.MinRate}
 	ctx = quiet(ctx)
 	var failed hostErrors
 	for i, h := range hosts {
 		if !h.mayResolve(ref) {
 			continue
 		}
-		_, desc, err := h.resolver.Resolve(ctx, h.ref)
+		desc, err := c.ask(ctx, h, i == len(hosts)-1)
 		if err == nil {
 			repo.hosts = append([]host{h}, append(append([]host{}, hosts[:i]...), hosts[i+1:]...)...)
 			return repo, desc, nil
@@ -66,10 +86,24 @@ func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth *Auth) (
 			repo.Close()
 			return nil, ocispec.Descriptor{}, fmt.Errorf("resolve %s: %w", ref, context.Cause(ctx))
 		}
-		failed = append(failed, hostError{host: h.name, kind: kindOf(err), err: err})
+		failed = append(failed, newHostError(h.name, err))
 	}
 	repo.Close()
 	return nil, ocispec.Descriptor{}, wrapHosts("resolve", ref, failed)
+}
+
+// ask asks one host for what the reference names, for so long and no longer.
+func (c *Client) ask(ctx context.Context, h host, last bool) (ocispec.Descriptor, error) {
+	if last {
+		ctx = lastHost(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Stall, fmt.Errorf("%w: no answer for %s", ErrUnavailable, c.Stall))
+	defer cancel()
+	_, desc, err := h.resolver.Resolve(ctx, h.ref)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return desc, err
 }
 
 // mayResolve: a host without the capability "resolve" isn't trusted to say what a tag names (hosts.toml).
@@ -88,9 +122,14 @@ func (c *Client) hosts(ctx context.Context, ref reference.Named, auth *Auth) ([]
 	if err != nil {
 		return nil, err
 	}
-	options := config.HostOptions{Credentials: creds.basic}
-	if c.configDir != "" {
-		options.HostDir = config.HostDirFromRoot(c.configDir)
+	options := config.HostOptions{UpdateClient: c.patience, Credentials: func(host string) (user, secret string, err error) {
+		if creds.allows(host) {
+			return creds.user, creds.secret, nil
+		}
+		return c.fileCredentials(ctx, ref, host)
+	}}
+	if c.ConfigDir != "" {
+		options.HostDir = config.HostDirFromRoot(c.ConfigDir)
 	}
 	// A hosts.toml that can't be read is logged by the library and then taken as absent. That would ask a registry that
 	// the file may be there to avoid.
@@ -115,7 +154,7 @@ func (c *Client) newHost(rh docker.RegistryHost, creds credentials, ref referenc
 	}
 	rh.Authorizer = homebound{rh.Authorizer, rh.Host}
 	only := func(string) ([]docker.RegistryHost, error) { return []docker.RegistryHost{rh}, nil }
-	headers := http.Header{"User-Agent": {c.userAgent}}
+	headers := http.Header{"User-Agent": {c.UserAgent}}
 	return host{
 		name:     rh.Host,
 		client:   rh.Client,
@@ -147,7 +186,7 @@ func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.Rea
 		}
 		fetchers = append(fetchers, fetcher{host: h.name, Fetcher: f})
 	}
-	return &blob{ctx: quiet(ctx), desc: desc, hosts: fetchers}, nil
+	return &blob{ctx: quiet(ctx), desc: desc, hosts: fetchers, stall: r.stall, minRate: r.minRate}, nil
 }
 
 // quiet keeps containerd's client from the process-wide logger. What matters of what it logs is in the errors that it returns.

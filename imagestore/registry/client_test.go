@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -87,6 +88,12 @@ func named(t *testing.T, s string) reference.Named {
 		t.Fatal(err)
 	}
 	return ref
+}
+
+func newClient(dir string) *Client {
+	c := New(Options{ConfigDir: dir, UserAgent: "berth"})
+	c.busyPause = time.Millisecond
+	return c
 }
 
 // get resolves a name and reads its manifest.
@@ -167,7 +174,7 @@ func TestAuthKinds(t *testing.T) {
 			s := newServer(t)
 			s.push(t, "app")
 			s.guard = given.guard
-			err := get(t, New("", "berth"), s.host+"/app", given.auth)
+			err := get(t, newClient(""), s.host+"/app", given.auth)
 			if !errors.Is(err, given.want) {
 				t.Errorf("got %v", err)
 			}
@@ -206,7 +213,7 @@ func TestAuthStaysHome(t *testing.T) {
 			}
 			dir := t.TempDir()
 			configure(t, dir, origin.host, fmt.Sprintf("server = \"http://%s\"\n[host.\"http://%s\"]\n", origin.host, mirror.host))
-			if err := get(t, New(dir, "berth"), origin.host+"/app", auth); err != nil {
+			if err := get(t, newClient(dir), origin.host+"/app", auth); err != nil {
 				t.Error(err)
 			}
 			if len(mirror.secrets())+len(storage.secrets()) > 0 {
@@ -246,7 +253,7 @@ func TestResolveErrors(t *testing.T) {
 			origin.guard, mirror.guard = fail(given.origin), fail(given.mirror)
 			dir := t.TempDir()
 			configure(t, dir, origin.host, fmt.Sprintf("server = \"http://%s\"\n[host.\"http://%s\"]\n", origin.host, mirror.host))
-			err := get(t, New(dir, "berth"), origin.host+"/app", nil)
+			err := get(t, newClient(dir), origin.host+"/app", nil)
 			if !errors.Is(err, given.want) {
 				t.Errorf("got %v", err)
 			}
@@ -273,7 +280,7 @@ func TestResolveCapabilities(t *testing.T) {
 	}
 	dir := t.TempDir()
 	configure(t, dir, origin.host, fmt.Sprintf("server = \"http://%s\"\n[host.\"http://%s\"]\ncapabilities = [\"pull\"]\n", origin.host, mirror.host))
-	c := New(dir, "berth")
+	c := newClient(dir)
 	repo, desc, err := c.Resolve(t.Context(), named(t, origin.host+"/app:latest"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +303,7 @@ func TestResolveStops(t *testing.T) {
 	cause := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	if _, _, err := New("", "berth").Resolve(ctx, named(t, s.host+"/app"), nil); !errors.Is(err, cause) {
+	if _, _, err := newClient("").Resolve(ctx, named(t, s.host+"/app"), nil); !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -305,7 +312,7 @@ func TestResolveStops(t *testing.T) {
 func TestFetchLongerThanSaid(t *testing.T) {
 	s := newServer(t)
 	s.push(t, "app")
-	repo, desc, err := New("", "berth").Resolve(t.Context(), named(t, s.host+"/app"), nil)
+	repo, desc, err := newClient("").Resolve(t.Context(), named(t, s.host+"/app"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

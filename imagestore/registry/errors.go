@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -27,6 +28,18 @@ type hostError struct {
 	host string
 	kind error
 	err  error
+}
+
+// newHostError takes addresses that storage signed for one request, which are as good as a password, out of what is said of it.
+func newHostError(host string, err error) hostError {
+	var request *url.Error
+	if errors.As(err, &request) {
+		address, query, found := strings.Cut(request.URL, "?")
+		if found && query != "" {
+			request.URL = address
+		}
+	}
+	return hostError{host: host, kind: kindOf(err), err: err}
 }
 
 // hostErrors are the answers of all hosts that were asked, in order.
