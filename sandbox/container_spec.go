@@ -107,6 +107,9 @@ func (f *profiles) choose(asked *spec.SecurityProfile, caps *specs.LinuxCapabili
 		return nil, badProfile("seccomp", asked, err.Error())
 	}
 	profile, err := seccomp.Load(text, bounding)
+	if err == nil {
+		_, err = seccomp.Compile(profile) // so that the start finds it compiled, and its mistakes are told now
+	}
 	if err != nil {
 		return nil, badProfile("seccomp", asked, err.Error())
 	}

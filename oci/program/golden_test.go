@@ -99,7 +99,7 @@ var golden = map[string]func() (*Program, error){
 	"exec": func() (*Program, error) { return compileExec(func(*Exec) {}) },
 	"pod": func() (*Program, error) {
 		return CompilePod(Pod{Namespaces: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace},
-			Hostname: "web", Sysctls: map[string]string{"net.core.somaxconn": "1024", "net/ipv4/conf/eth0.1/forwarding": "1"}})
+			Hostname: "web", Sysctls: map[string]string{"net.core.somaxconn": "1024", "net/ipv4/conf/eth0.1/forwarding": "1", "net.ipv4.conf.eth0/2.forwarding": "0"}})
 	},
 	"pause": func() (*Program, error) {
 		return CompilePause(Pause{Join: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace}, LastCap: 40})

@@ -92,7 +92,7 @@ func (b *builder) sysctl(proc Reg, key, value string) {
 		return
 	}
 	r := b.reg()
-	b.open(proc.arg(), "sys/"+strings.ReplaceAll(key, ".", "/"), unix.O_WRONLY, 0, noLinks, "O_WRONLY").into(r)
+	b.open(proc.arg(), "sys/"+sysctlPath(key), unix.O_WRONLY, 0, noLinks, "O_WRONLY").into(r)
 	b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
 	b.close(r)
 }

@@ -65,17 +65,23 @@ func (b *builder) hostnames(host, domain string) {
 // ipc or uts namespace a file of /proc/sys means is decided by who opens it.
 func (b *builder) hostSysctl(key, value string) {
 	b.labelf("set sysctl %s", key)
-	name := key
-	if !strings.Contains(key, "/") {
-		name = strings.ReplaceAll(key, ".", "/")
-	}
 	base := b.reg()
 	b.call(unix.SYS_OPENAT, cwd(), b.str("/proc/sys"), flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, "O_PATH|O_DIRECTORY")).into(base)
 	r := b.reg()
-	b.open(base.arg(), name, unix.O_WRONLY, 0, noLinks, "O_WRONLY").into(r)
+	b.open(base.arg(), sysctlPath(key), unix.O_WRONLY, 0, noLinks, "O_WRONLY").into(r)
 	b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
 	b.close(r)
 	b.close(base)
+}
+
+// sysctlPath is a sysctl's path below /proc/sys. Names come with dots or with slashes, the first of which
+// says which; the other one then is part of a name (sysctl(8)): net.ipv4.conf.eth0/1.mtu and
+// net/ipv4/conf/eth0.1/mtu are the same.
+func sysctlPath(key string) string {
+	if at := strings.IndexAny(key, "./"); at < 0 || key[at] == '/' {
+		return key
+	}
+	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
 }
 
 // sendNamespaces sends the descriptors by SCM_RIGHTS (unix(7)).

@@ -26,7 +26,14 @@ func Compile(profile *specs.LinuxSeccomp) (*Filter, error) {
 	if profile == nil {
 		return nil, nil
 	}
-	return compiled.get(profile, func() (*Filter, error) { return compile(profile, family()) })
+	f, err := compiled.get(profile, func() (*Filter, error) { return compile(profile, family()) })
+	if err == nil && f.Notify {
+		err = checkListener(profile, family()[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // compile turns a profile into a filter for a machine that runs fam.

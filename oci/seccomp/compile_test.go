@@ -219,9 +219,39 @@ func TestFlags(t *testing.T) {
 
 func TestNotify(t *testing.T) {
 	for action, want := range map[specs.LinuxSeccompAction]bool{specs.ActNotify: true, specs.ActErrno: false} {
-		f, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"mount"}, Action: action}}})
+		f, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{{Names: []string{"mount"}, Action: action}}})
 		if err != nil || f.Notify != want {
 			t.Errorf("%s: %v, %v", action, f, err)
+		}
+	}
+}
+
+// TestListener: what refers calls to a listener must name it, and let the
+// descriptor out.
+func TestListener(t *testing.T) {
+	notify := func(names ...string) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: names, Action: specs.ActNotify}
+	}
+	allow := func(args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: []string{HandOver}, Action: specs.ActAllow, Args: args}
+	}
+	first := specs.LinuxSeccompArg{Index: 0, Op: specs.OpEqualTo, Value: 3}
+	for name, c := range map[string]struct {
+		profile specs.LinuxSeccomp
+		good    bool
+	}{
+		"allowed by default":      {specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{notify("mount")}}, true},
+		"allowed by name":         {specs.LinuxSeccomp{DefaultAction: specs.ActErrno, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{notify("mount"), allow()}}, true},
+		"no path":                 {specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{notify("mount")}}, false},
+		"relative path":           {specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "x", Syscalls: []specs.LinuxSyscall{notify("mount")}}, false},
+		"notifies by default":     {specs.LinuxSeccomp{DefaultAction: specs.ActNotify, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{allow()}}, false},
+		"hand-over refused":       {specs.LinuxSeccomp{DefaultAction: specs.ActErrno, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{notify("mount")}}, false},
+		"hand-over referred":      {specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{notify("mount", HandOver)}}, false},
+		"hand-over of some only":  {specs.LinuxSeccomp{DefaultAction: specs.ActErrno, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{notify("mount"), allow(first)}}, false},
+		"listener that is unused": {specs.LinuxSeccomp{DefaultAction: specs.ActErrno, ListenerPath: "x"}, true},
+	} {
+		if _, err := Compile(&c.profile); (err == nil) != c.good || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

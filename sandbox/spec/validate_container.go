@@ -110,7 +110,7 @@ func (s *Security) validate(pod *PodSecurity) error {
 		func() error { return s.validateCapabilities(field + ".capabilities") },
 		func() error { return validatePaths(field+".masked_paths", s.MaskedPaths) },
 		func() error { return validatePaths(field+".readonly_paths", s.ReadonlyPaths) },
-		func() error { return s.Seccomp.validate(field + ".seccomp") },
+		func() error { return s.Seccomp.validateSeccomp(field + ".seccomp") },
 		func() error { return s.AppArmor.validate(field + ".apparmor") },
 	)
 }

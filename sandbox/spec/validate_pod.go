@@ -179,7 +179,7 @@ func (s *PodSecurity) validate() error {
 		func() error { return validateID(field+".run_as_user", s.RunAsUser) },
 		func() error { return validateID(field+".run_as_group", s.RunAsGroup) },
 		func() error { return validateGroups(field, s.SupplementalGroups, s.SupplementalGroupsPolicy) },
-		func() error { return s.Seccomp.validate(field + ".seccomp") },
+		func() error { return s.Seccomp.validateSeccomp(field + ".seccomp") },
 		func() error { return s.AppArmor.validate(field + ".apparmor") },
 	)
 }
@@ -220,6 +220,15 @@ func (p *SecurityProfile) validate(field string) error {
 	default:
 		return invalid(field+".profile_type", p.Kind, "must be RuntimeDefault, Unconfined or Localhost")
 	}
+}
+
+// validateSeccomp also wants a profile in a file to be named by its whole path, as
+// kubelet does: a relative one would depend on where the daemon was started.
+func (p *SecurityProfile) validateSeccomp(field string) error {
+	if err := p.validate(field); err != nil || p == nil || p.Kind != ProfileLocalhost {
+		return err
+	}
+	return validateAbsolute(field+".localhost_ref", p.Localhost)
 }
 
 // validate checks which namespaces are asked for.
