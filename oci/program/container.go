@@ -137,44 +137,66 @@ func (b *builder) earlyFilesystems(in Container) map[string]Reg {
 	return fs
 }
 
-// mounts mounts Spec.Mounts in their order, and fills /dev.
+// mounts mounts Spec.Mounts, and fills /dev. What is mounted on or below /proc and /sys comes last, each
+// group in the spec's order: where the image has a symlink to one of them, a volume on it is then
+// covered by proc or sysfs, and not the other way round (CVE-2019-16884, CVE-2023-27561).
 func (b *builder) mounts(in Container, fs map[string]Reg, m membership) {
-	spec := in.Spec
-	devices := deviceNodes(spec)
+	attached := map[string]bool{}
+	var last []int
+	for i, mt := range in.Spec.Mounts {
+		if resolveFor(mt.Destination) == noLinks {
+			last = append(last, i)
+			continue
+		}
+		b.mount(in, i, fs, attached)
+	}
+	for _, i := range last {
+		b.mount(in, i, fs, attached)
+	}
 	taken := map[string]bool{}
 	devIsBind := false
-	for _, mt := range spec.Mounts {
+	for i, mt := range in.Spec.Mounts {
 		taken[path.Clean(mt.Destination)] = true
-	}
-	attached := map[string]bool{}
-	for i, mt := range spec.Mounts {
-		b.labelf("mount %s on %s", mountName(mt), mt.Destination)
-		if !path.IsAbs(mt.Destination) {
-			b.fail("mount destination %q is not absolute", mt.Destination)
-		}
-		switch {
-		case in.Sources[i].Slot:
-			if err := checkProc(mt); err != nil {
-				b.fail("%w", err)
-			}
-			devIsBind = devIsBind || path.Clean(mt.Destination) == "/dev"
-			b.attach(b.fd(SourceSlot(mt)), mt.Destination, in.Sources[i].Dir)
-		case mt.Type == "cgroup" && len(in.CgroupV1) > 0:
-			b.cgroupV1(mt, in.CgroupV1)
-		case early(mt.Type) && !attached[mt.Type]:
-			attached[mt.Type] = true
-			b.attach(fs[mt.Type].arg(), mt.Destination, true)
-		default:
-			r := b.filesystem(strings.TrimSuffix(mt.Type, " (v2)"), mt.Source, mt.Options)
-			b.attach(r.arg(), mt.Destination, true)
-			b.close(r)
-		}
+		devIsBind = devIsBind || in.Sources[i].Slot && path.Clean(mt.Destination) == "/dev"
 	}
 	if !devIsBind {
-		b.devices(devices, taken, m.inUserNamespace())
-		b.deviceLinks(taken)
+		b.devices(deviceNodes(in.Spec), taken, m.inUserNamespace(), fs[devices])
+		b.deviceLinks(taken, fs[devices])
 	}
 }
+
+// mount attaches one of Spec.Mounts. attached says which of the early file systems have been.
+func (b *builder) mount(in Container, i int, fs map[string]Reg, attached map[string]bool) {
+	mt := in.Spec.Mounts[i]
+	b.labelf("mount %s on %s", mountName(mt), mt.Destination)
+	if !path.IsAbs(mt.Destination) {
+		b.fail("mount destination %q is not absolute", mt.Destination)
+	}
+	switch {
+	case in.Sources[i].Slot:
+		if err := checkProc(mt); err != nil {
+			b.fail("%w", err)
+		}
+		b.attach(b.fd(SourceSlot(mt)), mt.Destination, in.Sources[i].Dir)
+	case mt.Type == "cgroup" && len(in.CgroupV1) > 0:
+		b.cgroupV1(mt, in.CgroupV1)
+	case early(mt.Type) && !attached[mt.Type]:
+		attached[mt.Type] = true
+		b.attach(fs[mt.Type].arg(), mt.Destination, true)
+	default:
+		r := b.filesystem(strings.TrimSuffix(mt.Type, " (v2)"), mt.Source, mt.Options)
+		b.attach(r.arg(), mt.Destination, true)
+		if path.Clean(mt.Destination) == "/dev" && fs[devices] == 0 {
+			fs[devices] = r
+			return
+		}
+		b.close(r)
+	}
+}
+
+// devices is the key in the table of file systems of the one that is mounted on /dev, if the program makes
+// it: what is in there is made and opened through it, wherever a link in the image has put it.
+const devices = "devices"
 
 // mountName is what a person calls the source of a mount.
 func mountName(m specs.Mount) string {

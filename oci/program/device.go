@@ -63,8 +63,13 @@ func BoundDevices(spec *specs.Spec, inUserNamespace bool) []string {
 	return out
 }
 
-func (b *builder) devices(list []specs.LinuxDevice, taken map[string]bool, bind bool) {
+// devices makes the nodes, or mounts the host's. dev is the file system on /dev, 0 when it has none of its
+// own.
+func (b *builder) devices(list []specs.LinuxDevice, taken map[string]bool, bind bool, dev Reg) {
 	dirs := map[string]Reg{}
+	if dev != 0 {
+		dirs["/dev"] = dev
+	}
 	for _, d := range list {
 		if taken[d.Path] {
 			continue // a volume is mounted there
@@ -83,7 +88,9 @@ func (b *builder) devices(list []specs.LinuxDevice, taken map[string]bool, bind 
 		b.device(parent, d)
 	}
 	for _, dir := range sorted(dirs) {
-		b.close(dirs[dir])
+		if dirs[dir] != dev {
+			b.close(dirs[dir])
+		}
 	}
 }
 
@@ -114,12 +121,15 @@ func (b *builder) device(parent Reg, d specs.LinuxDevice) {
 }
 
 // deviceLinks makes the links that programs expect in /dev.
-func (b *builder) deviceLinks(taken map[string]bool) {
+func (b *builder) deviceLinks(taken map[string]bool, dev Reg) {
 	if !taken["/dev"] {
 		return // the image's own /dev: not ours to change
 	}
 	b.labelf("make the links of /dev")
-	dev := b.openDir("/dev", inRoot)
+	if dev == 0 {
+		dev = b.openDir("/dev", inRoot)
+		defer func() { b.close(dev) }()
+	}
 	for _, l := range [][2]string{
 		{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
 		{"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"}, {"core", "/proc/kcore"},
@@ -128,7 +138,6 @@ func (b *builder) deviceLinks(taken map[string]bool) {
 			b.call(unix.SYS_SYMLINKAT, b.str(l[1]), dev.arg(), b.str(l[0])).fine(unix.EEXIST)
 		}
 	}
-	b.close(dev)
 }
 
 // console opens the container's terminal, the first of its own devpts, and mounts it on /dev/console too.

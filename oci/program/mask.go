@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pathBase finds where a path is to be opened from: proc and sysfs through the mounts that we made, so
+// pathBase finds where a path is to be opened from: proc, sysfs and /dev through the mounts that we made, so
 // that nothing mounted or linked over them can stand in between.
 func (b *builder) pathBase(p string, fs map[string]Reg) (Arg, string) {
 	p = path.Clean("/" + p)
-	for dir, kind := range map[string]string{"/proc": "proc", "/sys": "sysfs"} {
+	for dir, kind := range map[string]string{"/proc": "proc", "/sys": "sysfs", "/dev": devices} {
 		if r, ok := fs[kind]; ok && under(p, dir) {
 			return r.arg(), strings.TrimPrefix(p, dir)
 		}
@@ -54,7 +54,8 @@ func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
 	empty := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "size=4k", "nr_inodes=1"})
 	b.labelf("open the null device for masked files")
 	null := b.reg()
-	b.open(b.fd(rootSlot), "/dev/null", unix.O_PATH, 0, noLinks, "O_PATH").into(null)
+	base, rel := b.pathBase("/dev/null", fs)
+	b.open(base, rel, unix.O_PATH, 0, noLinks, "O_PATH").into(null)
 	for _, p := range paths {
 		b.labelf("mask %s", p)
 		base, rel := b.pathBase(p, fs)
