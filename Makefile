@@ -8,8 +8,8 @@ GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 # Both programs are static, and the same bytes wherever they are built.
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
 # Tests that run a daemon and look for what it left on the machine: one at a time.
-BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/...
-UNIT = $(shell $(GO) list ./... | grep -vE '/test/(harness|blackbox|crash)')
+BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/...
+UNIT = $(shell $(GO) list ./... | grep -vE '/test/(harness|blackbox|crash|safety)')
 
 .PHONY: help build tools deps demo demo-clean test unit root-tests blackbox bench bench-check lint cross install clean
 
