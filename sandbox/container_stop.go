@@ -19,13 +19,13 @@ const (
 	// killTime is how long a killed process may take to end. What takes longer hangs
 	// in the kernel (an I/O error, a dead file server).
 	killTime = 10 * time.Second
+	// promptTime is how long the first process of a PID namespace usually takes at most
+	// to end, with all others in it. Then the cgroup is looked at too.
+	promptTime = 500 * time.Millisecond
 	// recordTime is how long the keeper may take to tell of an end that the kernel
 	// has told already: it drains the streams first, for half a second.
 	recordTime = 2 * time.Second
 )
-
-// errStillAlive: a process survives SIGKILL; the kernel holds it.
-var errStillAlive = errors.New("still alive after SIGKILL: it waits in the kernel and can't be interrupted")
 
 // StopContainer ends a container: its stop signal, a grace period, SIGKILL. With
 // no grace it is killed at once. Unknown ids and containers that don't run are a
@@ -210,18 +210,30 @@ func (s *stopping) kill(ctx context.Context, proc *process) error {
 	}
 	killing, cancel := context.WithTimeoutCause(ctx, killTime, errStillAlive)
 	defer cancel()
-	var err error
-	if !s.c.ownPIDs() {
-		err = s.m.host.killCgroup(killing, s.c.now().Cgroup)
+	gone := s.kernelSaysEnded(killing, proc)
+	if s.c.ownPIDs() {
+		prompt := time.NewTimer(promptTime)
+		defer prompt.Stop()
+		select {
+		case <-s.c.ended: // most often: no need to ask the kernel
+			return nil
+		case <-gone:
+		case <-prompt.C:
+		}
 	}
+	path := s.c.now().Cgroup
+	err := s.m.host.killCgroup(killing, path)
 	select {
-	case <-s.c.ended: // most often: no need to ask the kernel
+	case <-s.c.ended:
 		return err
 	case <-killing.Done():
-	case <-s.kernelSaysEnded(killing, proc):
+	case <-gone:
 	}
 	if proc.alive() {
-		return errors.Join(err, fmt.Errorf("process %d: %w", proc.pid, context.Cause(killing)))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return s.m.stillAlive(path, proc.pid)
 	}
 	timer := time.NewTimer(recordTime)
 	defer timer.Stop()
@@ -233,6 +245,17 @@ func (s *stopping) kill(ctx context.Context, proc *process) error {
 		s.m.exited(s.c, keeper.Exit{Key: s.c.id, Status: syscall.WaitStatus(killSignal), Known: true, At: time.Now()})
 	}
 	return err
+}
+
+// stillAlive says what of a cgroup, and of a process that was in it, survives.
+func (m *Manager) stillAlive(path string, pid int) error {
+	pids := []int{pid}
+	if group := m.host.cgroup(path); group != nil {
+		if all, err := group.Processes(); err == nil && len(all) > 0 {
+			pids = all
+		}
+	}
+	return survivors(pids)
 }
 
 // kernelSaysEnded returns a channel that closes when the process has ended, or ctx.

@@ -52,6 +52,41 @@ func TestRootKill(t *testing.T) {
 	}
 }
 
+// TestRootKillFrozen: what somebody froze is killed all the same, also in a group below.
+func TestRootKillFrozen(t *testing.T) {
+	tree, parent, _ := realTree(t)
+	g, err := tree.Create(parent+"/c", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remove(t, tree, g)
+	below, err := tree.Create(parent+"/c/below", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands []*exec.Cmd
+	for _, in := range []*Group{g, below} {
+		cmd := exec.Command("sh", "-c", "read go; exec sleep 100")
+		start(t, in, cmd)
+		commands = append(commands, cmd)
+	}
+	file, frozen := filepath.Join(tree.controllerDir("freezer"), below.Path(), "freezer.state"), "FROZEN"
+	if tree.Mode() == V2 {
+		file, frozen = filepath.Join(tree.unified, below.Path(), "cgroup.freeze"), "1"
+	}
+	if err := os.WriteFile(file, []byte(frozen), 0); err != nil {
+		t.Skip("this machine freezes nothing: ", err)
+	}
+	if err := g.Kill(within(t, 10*time.Second)); err != nil {
+		t.Error(err)
+	}
+	for _, cmd := range commands {
+		if err := cmd.Wait(); err == nil {
+			t.Error("a command was not killed")
+		}
+	}
+}
+
 func TestRootDeleteOccupied(t *testing.T) {
 	tree, parent, _ := realTree(t)
 	g, err := tree.Create(parent+"/c", nil)

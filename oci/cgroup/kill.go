@@ -91,7 +91,7 @@ func childGroups(dir string) ([]string, error) {
 
 // Kill kills every process in the group and below it, and returns when none is
 // left that could make another: on v2 at once, on v1 when the group is empty. It
-// reaps nothing, and freezes nothing. A process in an uninterruptible wait stays:
+// reaps nothing and freezes nothing; what is frozen on v1, it thaws. A process in an uninterruptible wait stays:
 // then Kill returns when ctx ends, with ctx's error and the number of those left.
 func (g *Group) Kill(ctx context.Context) error {
 	if _, err := cleanPath(g.path); err != nil {
@@ -116,6 +116,28 @@ func (g *Group) Kill(ctx context.Context) error {
 		if err := wait.sleep(ctx); err != nil {
 			return fmt.Errorf("kill cgroup %s: %d processes left: %w", g.path, left, err)
 		}
+		g.thaw()
+	}
+}
+
+// thaw lets what somebody else froze on v1 go on: unlike on v2, a frozen process there
+// doesn't even die (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst). It does
+// what it can; who waits for the end sees whether that was enough.
+func (g *Group) thaw() {
+	if dir := g.tree.controllerDir("freezer"); dir != "" && g.tree.mode == V1 {
+		thawTree(filepath.Join(dir, g.path))
+	}
+}
+
+func thawTree(dir string) {
+	if state, err := readAt(unix.AT_FDCWD, filepath.Join(dir, "freezer.state")); err != nil {
+		return
+	} else if state != "THAWED" {
+		_ = writeAt(unix.AT_FDCWD, filepath.Join(dir, "freezer.state"), "THAWED")
+	}
+	children, _ := childGroups(dir)
+	for _, child := range children {
+		thawTree(child)
 	}
 }
 
