@@ -38,6 +38,7 @@ var outcomes = []outcome{
 	{imagestore.ErrNotFound, "imagestore.ErrNotFound", codes.NotFound, ""},
 	{imagestore.ErrInvalidReference, "imagestore.ErrInvalidReference", codes.InvalidArgument, ""},
 	{imagestore.ErrUnavailable, "imagestore.ErrUnavailable", codes.Unknown, "RegistryUnavailable: "},
+	{imagestore.ErrRefused, "imagestore.ErrRefused", codes.Unknown, "SignatureValidationFailed: "},
 	{imagestore.ErrDenied, "imagestore.ErrDenied", codes.PermissionDenied, ""},
 	{imagestore.ErrCorrupt, "imagestore.ErrCorrupt", codes.DataLoss, ""},
 	{imagestore.ErrTooLarge, "imagestore.ErrTooLarge", codes.FailedPrecondition, ""},

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
+
+	"github.com/berth-runtime/berth/imagestore/signature"
 )
 
 // Config is the [images] table of the configuration file.
@@ -30,6 +32,8 @@ type Config struct {
 	Pinned []string `toml:"pinned"`
 	// Platform is what to choose from multi-platform images ("linux/amd64", "linux/arm64/v8"). Empty: the node's own.
 	Platform string `toml:"platform"`
+	// Verification is who must have signed images that are pulled.
+	Verification signature.Policy `toml:"verification"`
 }
 
 // DefaultConfig returns what holds where the configuration file is silent.
@@ -42,6 +46,7 @@ func DefaultConfig() Config {
 		MaxImageBytes:       256 << 30,
 		MaxImageEntries:     10_000_000,
 		Pinned:              []string{},
+		Verification:        signature.DefaultPolicy(),
 	}
 }
 
@@ -77,6 +82,9 @@ func (c Config) Validate() error {
 		if _, err := platforms.Parse(c.Platform); err != nil {
 			return fmt.Errorf("platform %q: %w", c.Platform, err)
 		}
+	}
+	if err := c.Verification.Validate(); err != nil {
+		return fmt.Errorf("verification.%w", err)
 	}
 	return nil
 }

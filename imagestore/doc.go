@@ -5,6 +5,7 @@
 //
 //	registry/ archive/   where blobs come from: the network, a tar file
 //	manifest/            which of them make up the image for this node
+//	signature/           whether it may be used
 //	layer/               from a blob to a directory, checked
 //	overlay/             from directories to a mount
 //

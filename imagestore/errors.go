@@ -19,6 +19,8 @@ var (
 	ErrTooLarge = errors.New("image is larger than allowed")
 	// ErrUnsupported: the image is whole, and not for this node (platform, media type).
 	ErrUnsupported = errors.New("image is not supported")
+	// ErrRefused: the signature policy doesn't want the image.
+	ErrRefused = errors.New("image is refused")
 	// ErrInvalidKey: the key of a snapshot can't be a file name.
 	ErrInvalidKey = errors.New("invalid snapshot key")
 	// ErrExists: the snapshot exists, with another image.

@@ -16,11 +16,12 @@ import (
 	"github.com/berth-runtime/berth/imagestore/layer"
 	"github.com/berth-runtime/berth/imagestore/manifest"
 	"github.com/berth-runtime/berth/imagestore/registry"
+	"github.com/berth-runtime/berth/imagestore/signature"
 )
 
 // Pull brings an image from its registry, or finds that it is here already; the registry is asked in both cases. auth may be nil. Callers
 // with the same reference and credentials share one pull. It returns as soon as ctx ends, with its cause. Errors: ErrInvalidReference;
-// ErrNotFound, ErrDenied, ErrUnavailable, naming each host that was asked; ErrCorrupt, ErrTooLarge, ErrUnsupported, naming the document
+// ErrNotFound, ErrDenied, ErrUnavailable, naming each host that was asked; ErrRefused; ErrCorrupt, ErrTooLarge, ErrUnsupported, naming the document
 // or layer; and those of the disk. It may be called again after any of them.
 func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error) {
 	named, err := parseReference(ref)
@@ -58,6 +59,9 @@ func (s *Store) pull(ctx context.Context, ref reference.Named, auth *Auth) (*Ima
 		return nil, err
 	}
 	defer repo.Close()
+	if err := s.verifier.Verify(ctx, ref, desc, repo); err != nil {
+		return nil, classify(err)
+	}
 	img, err := manifest.Read(ctx, watched{repo, s}, desc, s.platform)
 	if err != nil {
 		return nil, classify(err)
@@ -84,10 +88,10 @@ func classify(err error) error {
 	kinds := []struct{ theirs, ours error }{
 		{layer.ErrCorrupt, ErrCorrupt}, {manifest.ErrCorrupt, ErrCorrupt}, {registry.ErrCorrupt, ErrCorrupt}, {archive.ErrCorrupt, ErrCorrupt},
 		{layer.ErrTooLarge, ErrTooLarge}, {archive.ErrTooLarge, ErrTooLarge},
-		{manifest.ErrUnsupported, ErrUnsupported},
+		{manifest.ErrUnsupported, ErrUnsupported}, {signature.ErrRefused, ErrRefused},
 		{registry.ErrDenied, ErrDenied}, {registry.ErrUnavailable, ErrUnavailable}, {registry.ErrNotFound, ErrUnavailable},
 	}
-	for _, ours := range []error{ErrNotFound, ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrDenied, ErrUnavailable} {
+	for _, ours := range []error{ErrNotFound, ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrRefused, ErrDenied, ErrUnavailable} {
 		if errors.Is(err, ours) {
 			return err
 		}

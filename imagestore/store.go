@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-runtime/berth/imagestore/overlay"
 	"github.com/berth-runtime/berth/imagestore/registry"
+	"github.com/berth-runtime/berth/imagestore/signature"
 )
 
 // Store holds images, their unpacked layers and the root file systems made of them. It is safe for concurrent use.
@@ -26,6 +27,7 @@ type Store struct {
 	log      logrus.FieldLogger
 	db       *database
 	registry *registry.Client
+	verifier *signature.Verifier
 	mounter  *overlay.Mounter
 	platform platforms.MatchComparer
 	slots    chan struct{} // one for each layer that is being unpacked
@@ -96,7 +98,7 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{root: root, cfg: cfg, log: log, db: db, platform: platform, mounter: mounter,
+	return &Store{root: root, cfg: cfg, log: log, db: db, platform: platform, mounter: mounter, verifier: signature.New(cfg.Verification),
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
 			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate}), slots: make(chan struct{}, slots), flights: newFlights(),
 		bin:       bin{dir: filepath.Join(root, "staging"), log: log},

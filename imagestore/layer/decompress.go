@@ -64,24 +64,6 @@ func promised(mediaType string) string {
 	return ""
 }
 
-// Supported tells whether blobs of this media type are layers that Unpack can read.
-func Supported(mediaType string) bool {
-	switch mediaType {
-	case "application/vnd.oci.image.layer.v1.tar",
-		"application/vnd.oci.image.layer.v1.tar+gzip",
-		"application/vnd.oci.image.layer.v1.tar+zstd",
-		"application/vnd.oci.image.layer.nondistributable.v1.tar",
-		"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-		"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-		"application/vnd.docker.image.rootfs.diff.tar",
-		"application/vnd.docker.image.rootfs.diff.tar.gzip",
-		"application/vnd.docker.image.rootfs.diff.tar.zstd",
-		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
-		return true
-	}
-	return false
-}
-
 // corruptError is an error whose cause is what was sent, not this machine.
 type corruptError struct{ error }
 

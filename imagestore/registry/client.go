@@ -92,18 +92,27 @@ func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth *Auth) (
 	return nil, ocispec.Descriptor{}, wrapHosts("resolve", ref, failed)
 }
 
-// ask asks one host for what the reference names, for so long and no longer.
-func (c *Client) ask(ctx context.Context, h host, last bool) (ocispec.Descriptor, error) {
+// ask asks one host for what the reference names.
+func (c *Client) ask(ctx context.Context, h host, last bool) (desc ocispec.Descriptor, err error) {
+	err = within(ctx, c.Stall, last, func(ctx context.Context) error {
+		_, desc, err = h.resolver.Resolve(ctx, h.ref)
+		return err
+	})
+	return desc, err
+}
+
+// within gives one host so much time for a call and no more. last: there is no other to be asked.
+func within(ctx context.Context, stall time.Duration, last bool, call func(context.Context) error) error {
 	if last {
 		ctx = lastHost(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Stall, fmt.Errorf("%w: no answer for %s", ErrUnavailable, c.Stall))
+	ctx, cancel := context.WithTimeoutCause(ctx, stall, fmt.Errorf("%w: no answer for %s", ErrUnavailable, stall))
 	defer cancel()
-	_, desc, err := h.resolver.Resolve(ctx, h.ref)
+	err := call(ctx)
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return desc, err
+	return err
 }
 
 // mayResolve: a host without the capability "resolve" isn't trusted to say what a tag names (hosts.toml).
