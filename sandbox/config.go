@@ -27,6 +27,8 @@ type Config struct {
 
 	// Root has what survives a reboot.
 	Root string `toml:"-"`
+	// State has what ends with the machine.
+	State string `toml:"-"`
 	// KeeperBinary is the path of berth-keeper, whose pause mode is PID 1 of pods that share their PID namespace.
 	KeeperBinary string `toml:"-"`
 	// NetNSDir is where network namespaces are pinned; "": /run/netns, where CNI agents look.

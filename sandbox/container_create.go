@@ -233,7 +233,7 @@ func (r *containerCreate) makeCgroup() step {
 			r.c.group, err = r.m.host.createCgroup(rec.Cgroup, s.Linux.Resources)
 			return err
 		},
-		undo: func(ctx context.Context) error { return r.m.freeCgroup(ctx, r.c) },
+		undo: func(ctx context.Context) error { return r.m.freeCgroup(ctx, r.c.now().Cgroup) },
 	}
 }
 

@@ -115,7 +115,7 @@ func bookExit(rec *containerRecord, exit keeper.Exit, oom bool) {
 func (m *Manager) cleanUp(c *container) {
 	ctx, cancel := context.WithTimeout(m.tasks.base, cleanTime)
 	defer cancel()
-	if err := m.freeCgroup(ctx, c); err != nil {
+	if err := m.freeCgroup(ctx, c.now().Cgroup); err != nil {
 		m.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
 	}
 	m.forget(ctx, c.id)
@@ -124,10 +124,9 @@ func (m *Manager) cleanUp(c *container) {
 // freeCgroup kills what is left of a container and removes its cgroup. Something
 // is left of containers that share a PID namespace, and of a launch during which
 // the keeper died.
-func (m *Manager) freeCgroup(ctx context.Context, c *container) error {
+func (m *Manager) freeCgroup(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, killTime, errStillAlive)
 	defer cancel()
-	path := c.now().Cgroup
 	if err := m.host.killCgroup(ctx, path); err != nil {
 		return err
 	}

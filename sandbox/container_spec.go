@@ -16,7 +16,7 @@ import (
 
 // buildSpec makes a container's Spec from its record and its pod.
 func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
-	dir := m.records.podDir(p.id)
+	dir := m.cfg.podFiles(p.id)
 	in := spec.Input{
 		Pod: p.config, PodID: p.id, Container: rec.Config, ContainerID: rec.ID,
 		Image: &rec.Image.Config, User: *rec.User, Node: m.node(), CgroupPath: rec.Cgroup,

@@ -144,7 +144,7 @@ func (s *start) makeCgroup() step {
 			return err
 		},
 		undo: func(ctx context.Context) error {
-			return s.m.freeCgroup(ctx, s.c)
+			return s.m.freeCgroup(ctx, s.c.now().Cgroup)
 		},
 	}
 }

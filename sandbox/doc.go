@@ -26,14 +26,13 @@
 //     steps succeeds when there is nothing left to do.
 //   - The kernel is believed over the keeper, and the keeper over the records.
 //
-// On disk, below Config.Root:
+// On disk:
 //
-//	pods/<pod>/pod.json                  the pod's record (record.go)
-//	pods/<pod>/resolv.conf hostname hosts    bound into its containers
-//	pods/<pod>/containers/<id>.json      a container's record
+//	ROOT/pods/<pod>                      the pod's ledger: its record and its containers' (ledger.go)
+//	STATE/pods/<pod>/resolv.conf hostname hosts    bound into its containers
 //
-// Records are replaced by rename, without fsync: what they describe doesn't
-// survive a power loss either, and a torn one is recognised and cleaned. Pods
+// Records are written without fsync: what they describe doesn't survive a power
+// loss either, and a torn one is recognised and cleaned. Pods
 // are pinned at /run/netns/berth-<pod>, the one thing that shows in the node's
 // mount table. The keeper holds descriptors under the keys "pod-<pod>", and
 // processes under "pause-<pod>", the container's id and "exec-<random>".

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -49,9 +50,8 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 		swept: make(chan struct{}), drained: make(chan struct{}),
 	}
 	m.closing, m.hurry = context.WithCancelCause(context.WithoutCancel(ctx))
-	// 0711: a container's processes in a user namespace must reach the pod's files.
-	if err := os.MkdirAll(r.dir, 0o711); err != nil {
-		return nil, fmt.Errorf("make directory of pods: %w", err)
+	if err := errors.Join(os.MkdirAll(r.dir, 0o700), os.MkdirAll(cfg.podFiles(""), 0o711)); err != nil {
+		return nil, fmt.Errorf("make directories of pods: %w", err)
 	}
 	if err := m.recover(); err != nil {
 		return nil, err

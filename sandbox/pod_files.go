@@ -19,8 +19,25 @@ const (
 	hostsFile      = "hosts"
 )
 
-// writePodFiles writes what is known before the pod has an address.
+// podFiles is the directory of a pod's files. They end with the machine, as the
+// pod does.
+func (c Config) podFiles(podID string) string { return filepath.Join(c.State, "pods", podID) }
+
+// forgetPod removes what is on disk of a pod, its record last. It may be called again.
+func (m *Manager) forgetPod(podID string) error {
+	if err := os.RemoveAll(m.cfg.podFiles(podID)); err != nil {
+		return fmt.Errorf("remove pod files: %w", err)
+	}
+	return m.records.removePod(podID)
+}
+
+// writePodFiles writes what is known before the pod has an address, into a
+// directory that it makes.
 func writePodFiles(dir string, config *spec.Pod) error {
+	// A container's processes in a user namespace must reach the files.
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make pod directory: %w", err)
+	}
 	name, err := hostname(config)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func (m *Manager) removePod(ctx context.Context, p *pod) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := m.records.removePod(p.id); err != nil {
+	if err := m.forgetPod(p.id); err != nil {
 		return err
 	}
 	m.index.removePod(p)

@@ -113,7 +113,7 @@ func (r *podRun) up(ctx context.Context) error {
 func (r *podRun) down(ctx context.Context) error {
 	err := r.tx.rollback(ctx)
 	if err == nil {
-		err = r.m.records.removePod(r.p.id)
+		err = r.m.forgetPod(r.p.id)
 	}
 	if err != nil {
 		return errors.Join(err, r.m.movePod(r.p, podBroken, nil))
@@ -124,9 +124,6 @@ func (r *podRun) down(ctx context.Context) error {
 
 func (r *podRun) intend() step {
 	return step{name: "record the pod", do: func(context.Context) error {
-		if err := r.m.records.makePod(r.p.id); err != nil {
-			return err
-		}
 		return r.m.records.putPod(&r.p.record)
 	}}
 }
@@ -135,7 +132,7 @@ func (r *podRun) prepareFiles() step {
 	return step{
 		name: "prepare files",
 		do: func(context.Context) (err error) {
-			if err := writePodFiles(r.m.records.podDir(r.p.id), r.p.config); err != nil {
+			if err := writePodFiles(r.m.cfg.podFiles(r.p.id), r.p.config); err != nil {
 				return err
 			}
 			if r.p.config.Security.Namespaces.IPC == spec.NamespaceNode {
@@ -275,7 +272,7 @@ func (r *podRun) attach() step {
 				}
 				r.ips = result.IPs
 			}
-			return writeHosts(r.m.records.podDir(r.p.id), r.p.config, r.ips)
+			return writeHosts(r.m.cfg.podFiles(r.p.id), r.p.config, r.ips)
 		},
 		undo: func(ctx context.Context) error { return r.m.detach(ctx, &r.p.record) },
 	}

@@ -142,7 +142,7 @@ func (r *recovery) undo(ctx context.Context, p *pod, torn bool) error {
 	}
 	err = errors.Join(errs...)
 	if err == nil {
-		err = r.m.records.removePod(p.id)
+		err = r.m.forgetPod(p.id)
 	}
 	if err != nil && torn {
 		return err
@@ -192,8 +192,9 @@ func (r *recovery) sweepKeeper(ctx context.Context) {
 	}
 }
 
-// sweepSnapshots removes root file systems without a container. Those of
-// containers that are made meanwhile are known before they exist.
+// sweepSnapshots removes root file systems without a container, and what a
+// container whose record is lost may have beside. Those of containers that are
+// made meanwhile are known before they exist.
 func (r *recovery) sweepSnapshots(ctx context.Context) {
 	keys, err := r.m.parts.Images.Snapshots()
 	if err != nil {
@@ -203,8 +204,17 @@ func (r *recovery) sweepSnapshots(ctx context.Context) {
 		if r.m.index.exactly(key) != nil || ctx.Err() != nil {
 			continue
 		}
-		if err := r.m.parts.Images.RemoveSnapshot(key); err != nil {
+		if err := r.sweepSnapshot(ctx, key); err != nil {
 			r.m.log.WithFields(logrus.Fields{"container": key, "error": err}).Warn("snapshot of nobody's not removed")
 		}
 	}
+}
+
+func (r *recovery) sweepSnapshot(ctx context.Context, key string) error {
+	// Of its pod nothing is known: the cgroup is looked for where those are that name no parent.
+	group, err := r.m.cfg.cgroup(&spec.Pod{}, key)
+	if err == nil {
+		err = r.m.freeCgroup(ctx, group)
+	}
+	return errors.Join(err, r.m.parts.Images.RemoveSnapshot(key))
 }

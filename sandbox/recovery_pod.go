@@ -147,7 +147,7 @@ func (r *recovery) unstarted(ctx context.Context, c *container) error {
 	if c.now().State != ContainerCreated {
 		return nil // a client was faster
 	}
-	return r.m.freeCgroup(ctx, c)
+	return r.m.freeCgroup(ctx, c.now().Cgroup)
 }
 
 func (r *recovery) discard(ctx context.Context, c *container) error {

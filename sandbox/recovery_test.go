@@ -217,25 +217,16 @@ func TestKeeperLostEverything(t *testing.T) {
 }
 
 func TestTornRecordsAreCleaned(t *testing.T) {
-	for name, damage := range map[string]func(t *testing.T, dir, pod, container string){
-		"pod": func(t *testing.T, dir, pod, _ string) {
-			write(t, filepath.Join(dir, "pods", pod, "pod.json"), `{"version":1,"id":"`+pod)
+	// Each changes the lines of a ledger: the pod's, and its container's.
+	for name, damage := range map[string]func(pod, container string) string{
+		"pod": func(pod, container string) string { return pod[:len(pod)/2] + "\n" + container + "\n" },
+		"pod of another version": func(pod, container string) string {
+			return strings.Replace(pod, `"version":1`, `"version":99`, 1) + "\n" + container + "\n"
 		},
-		"pod of another version": func(t *testing.T, dir, pod, _ string) {
-			write(t, filepath.Join(dir, "pods", pod, "pod.json"), `{"version":99,"state":"ready","config":{}}`)
-		},
-		"pod is missing": func(t *testing.T, dir, pod, _ string) {
-			if err := os.Remove(filepath.Join(dir, "pods", pod, "pod.json")); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"pod and container": func(t *testing.T, dir, pod, container string) {
-			write(t, filepath.Join(dir, "pods", pod, "pod.json"), "")
-			write(t, filepath.Join(dir, "pods", pod, "containers", container+".json"), strings.Repeat("\x00", 4096))
-		},
-		"container": func(t *testing.T, dir, pod, container string) {
-			write(t, filepath.Join(dir, "pods", pod, "containers", container+".json"), "[]")
-		},
+		"pod is missing":    func(_, container string) string { return container + "\n" },
+		"pod and container": func(_, container string) string { return strings.Repeat("\x00", 4096) + "\n" + container[:80] },
+		"ledger":            func(_, _ string) string { return "" },
+		"container":         func(pod, container string) string { return pod + "\n" + container[:len(container)/2] + "\n" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -244,7 +235,14 @@ func TestTornRecordsAreCleaned(t *testing.T) {
 			id := first.create(pod, containerConfig("c"))
 			first.begin(id)
 			first.kill()
-			damage(t, w.dir, pod, id)
+			ledger := filepath.Join(w.dir, "pods", pod)
+			data, err := os.ReadFile(ledger)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, _ := lastLines(data)
+			text := func(l line) string { return fmt.Sprintf("%s %s %s", l.word, l.id, l.record) }
+			write(t, ledger, damage(text(lines[0]), text(lines[1])))
 			second := w.start()
 			if got := second.m.Containers(ContainerFilter{}); len(got) != 0 && name != "pod" && name != "pod of another version" && name != "pod is missing" {
 				t.Errorf("containers are shown: %v", got)

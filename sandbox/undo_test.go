@@ -63,7 +63,7 @@ func TestEveryFaultIsUndone(t *testing.T) {
 	for _, c := range []struct {
 		op, call string
 	}{
-		{"write pod.json", "RunPod"}, {"make shm", "RunPod"}, {"launch namespaces", "RunPod"}, {"pin", "RunPod"},
+		{"write pod", "RunPod"}, {"make shm", "RunPod"}, {"launch namespaces", "RunPod"}, {"pin", "RunPod"},
 		{"hold", "RunPod"}, {"network add", "RunPod"}, {"launch pause", "RunPod"}, {"create cgroup", "RunPod"},
 		{"prepare snapshot", "CreateContainer"}, {"mount snapshot", "CreateContainer"}, {"write container", "CreateContainer"},
 		{"create cgroup", "CreateContainer"}, {"launch container", "StartContainer"},

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -132,18 +133,15 @@ func (d *daemon) open() error {
 		log.SetOutput(d.t.Output())
 	}
 	cfg := DefaultConfig()
-	cfg.Root, cfg.NetNSDir = d.dir, filepath.Join(d.dir, "netns")
+	cfg.Root, cfg.State, cfg.NetNSDir = d.dir, filepath.Join(d.dir, "state"), filepath.Join(d.dir, "netns")
 	r := newRecords(cfg.Root)
-	replace, remove := r.replace, r.remove
-	r.replace = func(path string, data []byte) error {
-		what := filepath.Base(path)
-		if filepath.Base(filepath.Dir(path)) == "containers" {
-			what = "container"
+	write, remove := r.write, r.remove
+	r.write = func(path string, line []byte) (int64, error) {
+		word, _, _ := strings.Cut(string(line), " ")
+		if err := d.at("write " + word); err != nil {
+			return 0, err
 		}
-		if err := d.at("write " + what); err != nil {
-			return err
-		}
-		return replace(path, data)
+		return write(path, line)
 	}
 	r.remove = func(path string) error {
 		if err := d.at("remove record"); err != nil {
@@ -528,11 +526,16 @@ func (d *daemon) leaks() []string {
 	}
 	entries, _ := os.ReadDir(filepath.Join(d.dir, "pods"))
 	for _, e := range entries {
-		leak("directory", e.Name(), pods[e.Name()])
-		records, _ := os.ReadDir(filepath.Join(d.dir, "pods", e.Name(), "containers"))
-		for _, r := range records {
-			leak("record", r.Name(), all[r.Name()[:min(64, len(r.Name()))]])
+		leak("ledger", e.Name(), pods[e.Name()])
+		data, _ := os.ReadFile(filepath.Join(d.dir, "pods", e.Name()))
+		lines, _ := lastLines(data)
+		for _, l := range lines {
+			leak("record", l.word+" "+l.id, l.word == linePod || all[l.id])
 		}
+	}
+	entries, _ = os.ReadDir(filepath.Join(d.dir, "state", "pods"))
+	for _, e := range entries {
+		leak("directory", e.Name(), pods[e.Name()])
 	}
 	return out
 }

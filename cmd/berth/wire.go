@@ -89,7 +89,7 @@ func (r *rooms) openProcesses(ctx context.Context, cfg config, log *logrus.Logge
 
 func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (err error) {
 	own := cfg.Sandbox
-	own.Root = cfg.Root
+	own.Root, own.State = cfg.Root, cfg.State
 	if own.KeeperBinary, err = cfg.keeper(); err != nil {
 		return err
 	}
