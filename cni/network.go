@@ -22,6 +22,7 @@ import (
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/loopback"
 	"github.com/berth-runtime/berth/cni/plugin/nft"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 	"github.com/berth-runtime/berth/cni/plugin/portmap"
 )
 
@@ -261,7 +262,11 @@ func (n *Network) add(ctx context.Context, net *network, i *intent, pod *link.Sp
 	if err != nil {
 		return nil, err
 	}
-	return newResult(got, n.cfg.IPPreference)
+	result, err := newResult(got, n.cfg.IPPreference)
+	if err == nil {
+		podif.Reachable(ctx, pod, i.IfName, result.IPs)
+	}
+	return result, err
 }
 
 // explain names the pod that has a port.

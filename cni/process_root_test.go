@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-runtime/berth/cni/plugin/bridge"
 	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 	"github.com/berth-runtime/berth/cni/plugin/portmap"
 )
 
@@ -155,7 +155,7 @@ func TestRootCheck(t *testing.T) {
 	if err := p.space.DeleteAddress(eth0.Attrs().Index, have[0].Prefix); err != nil {
 		t.Fatal(err)
 	}
-	check(p, bridge.ErrChanged)
+	check(p, podif.ErrChanged)
 	check(&pod{Attachment: Attachment{ID: "stranger"}}, ErrNotAttached)
 	p.remove()
 	_ = p.space.Close()

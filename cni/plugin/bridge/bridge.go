@@ -16,6 +16,7 @@ import (
 	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/nft"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
 // ErrNoAddress says that the IPAM plugin gave none.
@@ -81,11 +82,8 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		{Name: v.host, Mac: v.hostMAC.String()},
 		{Name: v.pod, Mac: v.podMAC.String(), Sandbox: c.NetNS},
 	}
-	if err := p.setUp(ctx, conf, c, br, gateways, result); err != nil {
-		return nil, err
-	}
-	if conf.DisableContainerInterface {
-		return result, nil
+	if err := p.setUp(ctx, conf, c, br, gateways, result); err != nil || conf.DisableContainerInterface {
+		return result, err
 	}
 	return result, p.waitPort(ctx, v.host)
 }
@@ -122,7 +120,8 @@ func (p *Plugin) allocate(ctx context.Context, conf *config, c *plugin.Call) (*t
 // setUp does what comes after the pair is there.
 func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *netlink.Bridge, gateways []netip.Prefix, result *types100.Result) error {
 	if !conf.DisableContainerInterface {
-		if err := p.configure(ctx, conf, c, result); err != nil {
+		on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: &p.sysctls, DAD: conf.EnableDAD}
+		if _, err := podif.Configure(ctx, on, result); err != nil {
 			return err
 		}
 	}
@@ -144,7 +143,7 @@ func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *ne
 	if !conf.IPMasq || conf.IPAM.Type == "" {
 		return nil
 	}
-	addrs, err := prefixes(result)
+	addrs, err := podif.Addresses(result)
 	if err != nil {
 		return err
 	}

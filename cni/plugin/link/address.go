@@ -97,3 +97,29 @@ func Prefix(n net.IPNet) netip.Prefix {
 func at(index int) netlink.Link {
 	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
 }
+
+// Groups6 returns the IPv6 multicast groups that the interface with an index has joined.
+func (s *Space) Groups6(index int) ([]netip.Addr, error) {
+	req := s.request(unix.RTM_GETMULTICAST, unix.NLM_F_DUMP)
+	msg := nl.NewIfAddrmsg(unix.AF_INET6)
+	msg.Index = uint32(index)
+	req.AddData(msg)
+	answers, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list multicast groups of interface %d: %w", index, err)
+	}
+	var out []netip.Addr
+	for _, answer := range answers {
+		header := nl.DeserializeIfAddrmsg(answer)
+		attrs, err := nl.ParseRouteAttr(answer[header.Len():])
+		if err != nil {
+			return nil, fmt.Errorf("read multicast groups of interface %d: %w", index, err)
+		}
+		for _, attr := range attrs {
+			if ip, ok := netip.AddrFromSlice(attr.Value); ok && attr.Attr.Type == unix.IFA_MULTICAST && header.Index == uint32(index) {
+				out = append(out, ip)
+			}
+		}
+	}
+	return out, nil
+}

@@ -92,29 +92,23 @@ func (s *Space) Close() error {
 	return s.file.Close()
 }
 
-// Do runs fn on a thread inside the namespace. fn must not start goroutines that rely on it.
+// Do runs fn inside the namespace, on the calling goroutine, which keeps its thread meanwhile. fn must not start goroutines that rely
+// on the namespace. A thread that cannot come back stays locked to its goroutine: what that still does is in the wrong namespace,
+// for which the error is to stop it, and the thread ends with it (runtime.LockOSThread).
 func (s *Space) Do(fn func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- s.visit(fn) }() // ends with fn
-	return <-done
-}
-
-// visit moves the thread and back. A thread that cannot come back stays locked to its goroutine, and the runtime ends it with
-// the goroutine (runtime.LockOSThread).
-func (s *Space) visit(fn func() error) error {
 	runtime.LockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("open own network namespace: %w", err)
 	}
-	defer func() { _ = home.Close() }()
+	defer func() { _ = unix.Close(home) }()
 	if err := unix.Setns(s.FD(), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter network namespace %s: %w", s.path, err)
 	}
 	err = fn()
-	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
 		return errors.Join(err, fmt.Errorf("leave network namespace %s: %w", s.path, back))
 	}
 	runtime.UnlockOSThread()

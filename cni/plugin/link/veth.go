@@ -61,16 +61,13 @@ func MACFor(ip netip.Addr) net.HardwareAddr {
 
 // AddVeth makes the pair, both ends down. It is EEXIST when either name is taken.
 func (s *Space) AddVeth(v Veth) error {
-	req := s.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Name)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, v.MAC))
-	if v.MTU > 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU))))
-	}
-	if v.Master > 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.Master))))
-	}
+	b := s.Batch()
+	b.AddVeth(v)
+	return b.Run()
+}
+
+// AddVeth makes the pair, both ends down. It is EEXIST when either name is taken.
+func (b *Batch) AddVeth(v Veth) {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
@@ -81,11 +78,17 @@ func (s *Space) AddVeth(v Veth) error {
 		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU)))
 	}
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(v.Pod.FD())))
-	req.AddData(info)
-	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("add veth %s: %w", v.Name, err)
+	data := []nl.NetlinkRequestData{
+		nl.NewIfInfomsg(unix.AF_UNSPEC),
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Name)), nl.NewRtAttr(unix.IFLA_ADDRESS, v.MAC),
 	}
-	return nil
+	if v.MTU > 0 {
+		data = append(data, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU))))
+	}
+	if v.Master > 0 {
+		data = append(data, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.Master))))
+	}
+	b.add(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "add veth "+v.Name, append(data, info)...)
 }
 
 // Port is what a bridge is to do with one of its ports.
@@ -94,35 +97,35 @@ type Port struct {
 	Isolated bool // no packets from and to other isolated ports
 }
 
+// UpPort brings the host's end of a pair up as a port of a bridge.
+func (s *Space) UpPort(name string, port Port) error {
+	b := s.Batch()
+	b.UpPort(name, port)
+	return b.Run()
+}
+
 // UpPort brings the host's end of a pair up as a port of a bridge. A port needs no address of its own, so the kernel is kept from
 // making an IPv6 one, which would cost duplicate address detection and multicast reports for each pod.
-func (s *Space) UpPort(name string, port Port) error {
-	quiet := s.request(unix.RTM_SETLINK, unix.NLM_F_ACK)
-	quiet.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	quiet.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+func (b *Batch) UpPort(name string, port Port) {
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(addrGenModeNone))
-	quiet.AddData(spec)
-	_, _ = quiet.Execute(unix.NETLINK_ROUTE, 0) // fails on a host without IPv6, where nothing is to be kept quiet
+	named := nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
+	// Fails on a host without IPv6, where nothing is to be kept quiet.
+	b.add(unix.RTM_SETLINK, 0, "keep "+name+" quiet", nl.NewIfInfomsg(unix.AF_UNSPEC), named, spec).optional = true
 
 	// NEWLINK of an interface that is there changes it, and unlike SETLINK takes what belongs to the bridge's port.
-	up := s.request(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	up.AddData(msg)
-	up.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	data := []nl.NetlinkRequestData{msg, named}
 	if port.Hairpin || port.Isolated {
 		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 		info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
-		data := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
-		data.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(flag(port.Hairpin)))
-		data.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(port.Isolated)))
-		up.AddData(info)
+		slave := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
+		slave.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(flag(port.Hairpin)))
+		slave.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(port.Isolated)))
+		data = append(data, info)
 	}
-	if _, err := up.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("bring up %s: %w", name, err)
-	}
-	return nil
+	b.add(unix.RTM_NEWLINK, 0, "bring up "+name, data...)
 }
 
 func flag(on bool) uint8 {
@@ -151,6 +154,18 @@ func (s *Space) Link(name string) (netlink.Link, error) {
 		return nil, fmt.Errorf("look up interface %s: %w", name, err)
 	}
 	return l, nil
+}
+
+// Index returns the index of the interface called name. It is an error when there is none.
+func (s *Space) Index(name string) (int, error) {
+	req := s.request(unix.RTM_GETLINK, 0)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil || len(answers) == 0 {
+		return 0, fmt.Errorf("look up interface %s: %w", name, err)
+	}
+	return int(nl.DeserializeIfInfomsg(answers[0]).Index), nil
 }
 
 // LinkAt returns the interface with an index, nil when there is none.

@@ -1,0 +1,181 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Batch is a list of changes that go to the kernel in one message and are answered together: a round trip for all of them, not for each.
+// The kernel takes them in order and goes on after one that failed (netlink_rcv_skb), so what follows must do no harm then.
+type Batch struct {
+	space *Space
+	steps []step
+}
+
+type step struct {
+	what     string
+	request  *nl.NetlinkRequest
+	optional bool
+}
+
+// Batch begins a list of changes in the namespace.
+func (s *Space) Batch() *Batch { return &Batch{space: s} }
+
+func (b *Batch) add(kind, flags int, what string, data ...nl.NetlinkRequestData) *step {
+	req := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
+	for _, d := range data {
+		req.AddData(d)
+	}
+	b.steps = append(b.steps, step{what: what, request: req})
+	return &b.steps[len(b.steps)-1]
+}
+
+// Up brings the interface with an index up.
+func (b *Batch) Up(index int) {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index, msg.Flags, msg.Change = int32(index), unix.IFF_UP, unix.IFF_UP
+	b.add(unix.RTM_NEWLINK, 0, fmt.Sprintf("bring up interface %d", index), msg)
+}
+
+// AddAddress gives an interface an address, or changes the one that is there. IPv6 ones are used at once, without duplicate address
+// detection (IFA_F_NODAD), unless detect is set.
+func (b *Batch) AddAddress(index int, p netip.Prefix, detect bool) {
+	msg := nl.NewIfAddrmsg(unix.AF_INET)
+	if p.Addr().Is6() {
+		msg.Family = unix.AF_INET6
+		if !detect {
+			msg.IfAddrmsg.Flags = unix.IFA_F_NODAD
+		}
+	}
+	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits())
+	ip := p.Addr().AsSlice()
+	data := []nl.NetlinkRequestData{msg, nl.NewRtAttr(unix.IFA_LOCAL, ip), nl.NewRtAttr(unix.IFA_ADDRESS, ip)}
+	if p.Addr().Is4() && p.Bits() < 31 { // RFC 3021: a subnet of two has none
+		data = append(data, nl.NewRtAttr(unix.IFA_BROADCAST, broadcast(p)))
+	}
+	b.add(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, fmt.Sprintf("add address %s", p), data...)
+}
+
+func broadcast(p netip.Prefix) []byte {
+	ip := p.Addr().As4()
+	binary.BigEndian.PutUint32(ip[:], binary.BigEndian.Uint32(ip[:])|(1<<(32-p.Bits())-1))
+	return ip[:]
+}
+
+// Route is one to be added. Zero values are the kernel's defaults: an invalid Gw makes a route on the link, no Table the main one.
+type Route struct {
+	Dst                   netip.Prefix
+	Gw                    netip.Addr
+	Priority, MTU, AdvMSS int
+	Table, Scope          int
+}
+
+func (r Route) String() string {
+	if !r.Gw.IsValid() {
+		return r.Dst.String()
+	}
+	return fmt.Sprintf("%s via %s", r.Dst, r.Gw)
+}
+
+// AddRoute adds a route by an interface.
+func (b *Batch) AddRoute(index int, r Route) {
+	msg := nl.NewRtMsg()
+	msg.Family, msg.Dst_len, msg.Scope = unix.AF_INET, uint8(r.Dst.Bits()), uint8(r.Scope)
+	if r.Dst.Addr().Is6() {
+		msg.Family = unix.AF_INET6
+	}
+	data := []nl.NetlinkRequestData{msg}
+	number := func(kind, value int) *nl.RtAttr { return nl.NewRtAttr(kind, nl.Uint32Attr(uint32(value))) }
+	add := func(a *nl.RtAttr) { data = append(data, a) }
+	add(nl.NewRtAttr(unix.RTA_DST, r.Dst.Addr().AsSlice()))
+	if r.Gw.IsValid() {
+		add(nl.NewRtAttr(unix.RTA_GATEWAY, r.Gw.AsSlice()))
+	}
+	if r.Table > 0 {
+		if msg.Table = unix.RT_TABLE_UNSPEC; r.Table < 256 {
+			msg.Table = uint8(r.Table)
+		}
+		add(number(unix.RTA_TABLE, r.Table))
+	}
+	if r.Priority > 0 {
+		add(number(unix.RTA_PRIORITY, r.Priority))
+	}
+	if r.MTU > 0 || r.AdvMSS > 0 {
+		metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
+		for _, m := range [][2]int{{unix.RTAX_MTU, r.MTU}, {unix.RTAX_ADVMSS, r.AdvMSS}} {
+			if m[1] > 0 {
+				metrics.AddChild(number(m[0], m[1]))
+			}
+		}
+		add(metrics)
+	}
+	add(number(unix.RTA_OIF, index))
+	b.add(unix.RTM_NEWROUTE, unix.NLM_F_CREATE, fmt.Sprintf("add route to %s", r), data...)
+}
+
+// Run sends the changes and returns the error of the first that failed, nil when all were made. A Batch can be run again.
+func (b *Batch) Run() error {
+	if len(b.steps) == 0 {
+		return nil
+	}
+	shared := b.space.sockets[unix.NETLINK_ROUTE]
+	shared.Socket.Lock()
+	defer shared.Socket.Unlock()
+	last := atomic.AddUint32(&shared.Seq, uint32(len(b.steps)))
+	first := last - uint32(len(b.steps)) + 1
+	var out []byte
+	for i, s := range b.steps {
+		s.request.Seq = first + uint32(i)
+		out = append(out, s.request.Serialize()...)
+		out = append(out, make([]byte, -len(out)&(unix.NLMSG_ALIGNTO-1))...)
+	}
+	fd := shared.Socket.GetFd()
+	if err := unix.Sendto(fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("%s: send netlink message: %w", b.steps[0].what, err)
+	}
+	results, err := acknowledged(fd, first, len(b.steps))
+	if err != nil {
+		return fmt.Errorf("%s: receive netlink message: %w", b.steps[0].what, err)
+	}
+	for i, errno := range results {
+		if errno != 0 && !b.steps[i].optional {
+			return fmt.Errorf("%s: %w", b.steps[i].what, errno)
+		}
+	}
+	return nil
+}
+
+// acknowledged reads the answers to count requests from first on. The kernel has queued them before sendto returned.
+func acknowledged(fd int, first uint32, count int) ([]syscall.Errno, error) {
+	results := make([]syscall.Errno, count)
+	buf := make([]byte, 8<<10)
+	for left := count; left > 0; {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		messages, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range messages {
+			i := m.Header.Seq - first // of an earlier request: beyond count
+			if m.Header.Type != unix.NLMSG_ERROR || i >= uint32(count) || len(m.Data) < 4 {
+				continue
+			}
+			results[i] = syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+			left--
+		}
+	}
+	return results, nil
+}

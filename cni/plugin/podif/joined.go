@@ -1,0 +1,62 @@
+package podif
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/berth-runtime/berth/cni/plugin/link"
+)
+
+const (
+	joinWait = time.Second
+	joinPoll = 50 * time.Microsecond
+)
+
+// Reachable returns when others can ask for the interface's IPv6 addresses: when the kernel has joined their solicited-node groups
+// (RFC 4291, section 2.7.1). It does that in a work queue of its own, also without duplicate address detection
+// (addrconf_dad_work), and a question that comes before it is lost: who asks tries again after a second. The wait is mostly
+// one look; after a second it is given up, as a lost packet is no reason to have no pod.
+func Reachable(ctx context.Context, pod *link.Space, name string, addrs []netip.Addr) {
+	want := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		if a.Is6() {
+			want[solicited(a)] = true
+		}
+	}
+	if len(want) == 0 {
+		return
+	}
+	index, err := pod.Index(name)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
+	for wait := joinPoll; ; wait *= 2 {
+		groups, err := pod.Groups6(index)
+		if err != nil {
+			return
+		}
+		left := len(want)
+		for _, g := range groups {
+			if want[g] {
+				left--
+			}
+		}
+		if left == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// solicited is the group of an address: ff02::1:ff00:0/104 with its last 24 bits.
+func solicited(a netip.Addr) netip.Addr {
+	b := a.As16()
+	return netip.AddrFrom16([16]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]})
+}
