@@ -12,7 +12,7 @@ import (
 // Exec is what PrepareExec needs. All files stay the caller's.
 type Exec struct {
 	Process *specs.Process
-	Linux   *specs.Linux // the container's: its seccomp profile
+	Linux   *specs.Linux // the container's: its seccomp profile, personality and memory policy
 	// PidFD refers to the container's first process, whose namespaces the new one joins.
 	PidFD *os.File
 	// UserNamespace says that the container is in a user namespace of its own or its pod's.
@@ -28,7 +28,7 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 	if in.Process == nil {
 		return nil, fmt.Errorf("prepare exec: no process")
 	}
-	e := program.Exec{Process: n.clamp(in.Process), UserNamespace: in.UserNamespace, LastCap: n.lastCap}
+	e := program.Exec{Process: n.clamp(in.Process), Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
 	err := func() (err error) {
 		if err = bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
 			return err

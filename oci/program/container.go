@@ -85,7 +85,7 @@ func CompileContainer(in Container) (*Program, error) {
 	b.readonlyPaths(spec.Linux.ReadonlyPaths, fs)
 	b.maskedPaths(spec.Linux.MaskedPaths, fs)
 	b.rootMount(spec)
-	b.process(spec.Process, process{seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, hostProc: proc, makeCwd: true})
+	b.process(spec.Process, process{linux: spec.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, hostProc: proc, makeCwd: true})
 	return b.program()
 }
 

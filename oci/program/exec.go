@@ -8,6 +8,7 @@ import (
 // Exec is what CompileExec needs.
 type Exec struct {
 	Process *specs.Process
+	Linux   *specs.Linux // the container's, for its personality and memory policy; may be nil
 	// UserNamespace says that the container is in a user namespace other than the launcher's: joining
 	// one's own is an error (setns(2)).
 	UserNamespace bool
@@ -29,7 +30,14 @@ func CompileExec(in Exec) (*Program, error) {
 		return b.program()
 	}
 	b.hide()
+	affinity := specs.CPUAffinity{}
+	if p.ExecCPUAffinity != nil {
+		affinity = *p.ExecCPUAffinity
+	}
+	// On v2 the process is born in its cgroup, whose processors these may not be: it never runs elsewhere.
+	b.affinity("initial", affinity.Initial, unix.EINVAL)
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
+	b.affinity("final", affinity.Final)
 	b.oomScore(p)
 	proc := b.openProc(p)
 	m := membership{joined: map[specs.LinuxNamespaceType]bool{specs.UserNamespace: in.UserNamespace}}
@@ -41,6 +49,6 @@ func CompileExec(in Exec) (*Program, error) {
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
 	b.second(0)
 	b.session(m)
-	b.process(p, process{seccomp: in.Seccomp, lastCap: in.LastCap, hostProc: proc})
+	b.process(p, process{linux: in.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, hostProc: proc})
 	return b.program()
 }

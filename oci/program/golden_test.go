@@ -2,6 +2,7 @@ package program
 
 import (
 	"bytes"
+	"encoding/hex"
 	"flag"
 	"os"
 	"path/filepath"
@@ -97,6 +98,19 @@ var golden = map[string]func() (*Program, error){
 		return CompileContainer(c)
 	},
 	"exec": func() (*Program, error) { return compileExec(func(*Exec) {}) },
+	"scheduling": func() (*Program, error) {
+		return compileExec(func(e *Exec) {
+			p := *e.Process
+			p.Scheduler = &specs.Scheduler{Policy: specs.SchedDeadline, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}, Runtime: 1000, Deadline: 2000, Period: 3000}
+			p.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_IDLE}
+			p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-1,64", Final: "3"}
+			e.Process = &p
+			e.Linux = &specs.Linux{
+				Personality:  &specs.LinuxPersonality{Domain: specs.PerLinux32},
+				MemoryPolicy: &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0-1", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}},
+			}
+		})
+	},
 	"pod": func() (*Program, error) {
 		return CompilePod(Pod{Namespaces: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace},
 			Hostname: "web", Sysctls: map[string]string{"net.core.somaxconn": "1024", "net/ipv4/conf/eth0.1/forwarding": "1", "net.ipv4.conf.eth0/2.forwarding": "0"}})
@@ -163,6 +177,21 @@ func TestNoHostPathAfterPivot(t *testing.T) {
 					t.Errorf("%s: step %d mounts by path: %s", name, i, p.line(i))
 				}
 			}
+		}
+	}
+}
+
+func TestMask(t *testing.T) {
+	for list, want := range map[string]string{"0": "0100000000000000", "0-2,5": "2700000000000000", "1, 64": "02000000000000000100000000000000", "63": "0000000000000080"} {
+		b := newBuilder()
+		if got := hex.EncodeToString(b.mask("x", list)); got != want || b.err != nil {
+			t.Errorf("%s: %s, %v; want %s", list, got, b.err, want)
+		}
+	}
+	for _, list := range []string{"", "a", "0-", "-1", "3-2", "8192", "0,,1", "0-99999999999"} {
+		b := newBuilder()
+		if b.mask("x", list); b.err == nil {
+			t.Errorf("%q is taken", list)
 		}
 	}
 }
@@ -234,6 +263,22 @@ func TestCompileRefuses(t *testing.T) {
 		{"device type", func(c *Container) { c.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, `type "z"`},
 		{"rlimit", func(c *Container) { c.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, `"RLIMIT_X": unknown`},
 		{"propagation", func(c *Container) { c.Spec.Linux.RootfsPropagation = "sideways" }, `"sideways"`},
+		{"scheduler policy", func(c *Container) { c.Spec.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_LUCK"} }, `"SCHED_LUCK": unknown`},
+		{"scheduler flag", func(c *Container) {
+			c.Spec.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{"X"}}
+		}, `flag "X": unknown`},
+		{"I/O class", func(c *Container) { c.Spec.Process.IOPriority = &specs.LinuxIOPriority{Class: "X"} }, `class "X": unknown`},
+		{"I/O priority", func(c *Container) {
+			c.Spec.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 8}
+		}, "priority 8"},
+		{"personality", func(c *Container) { c.Spec.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} }, `"BSD": unknown`},
+		{"personality flag", func(c *Container) {
+			c.Spec.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux, Flags: []specs.LinuxPersonalityFlag{"X"}}
+		}, `flag "X"`},
+		{"memory policy", func(c *Container) { c.Spec.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "X"} }, `"X": unknown`},
+		{"memory nodes", func(c *Container) {
+			c.Spec.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "1-0"}
+		}, `"1-0": must be numbers`},
 		{"filter", func(c *Container) { c.Seccomp = &Seccomp{} }, "0 instructions"},
 	} {
 		c := plain()

@@ -12,6 +12,7 @@ import (
 
 // process is what the last part of a program needs beside the Process itself.
 type process struct {
+	linux    *specs.Linux // personality and memory policy; nil: neither
 	seccomp  *Seccomp
 	lastCap  int
 	terminal Reg  // an open terminal for standard input and output; 0: the slots
@@ -24,7 +25,7 @@ type process struct {
 // descriptors, credentials, seccomp, and execve at the end.
 func (b *builder) process(p *specs.Process, in process) {
 	b.limits(p)
-	b.scheduling(p)
+	b.scheduling(p, in.linux)
 	b.workingDir(p.Cwd, in.makeCwd)
 	b.stdio(p, in.terminal)
 	b.labelf("set the umask")
@@ -62,20 +63,6 @@ var rlimits = map[string]int{
 	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
 	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
 	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
-}
-
-// scheduling sets what the OCI spec can say of a process's scheduling, I/O priority and personality.
-func (b *builder) scheduling(p *specs.Process) {
-	if io := p.IOPriority; io != nil {
-		b.labelf("set the I/O priority")
-		classes := map[specs.IOPriorityClass]int64{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
-		class, ok := classes[io.Class]
-		if !ok {
-			b.fail("ioPriority class %q: unknown", io.Class)
-		}
-		const ioprioWhoProcess = 1
-		b.call(unix.SYS_IOPRIO_SET, num(ioprioWhoProcess), num(0), num(class<<13|int64(io.Priority)))
-	}
 }
 
 func (b *builder) workingDir(cwdPath string, makeIt bool) {
