@@ -46,12 +46,28 @@ type Mounter struct {
 
 // NewMounter asks the kernel what it can. It makes no mount.
 func NewMounter() (*Mounter, error) {
+	oneByOne, err := OneByOne()
+	if err != nil {
+		return nil, err
+	}
+	return &Mounter{oneByOne: oneByOne}, nil
+}
+
+// OneByOne says whether this kernel takes an overlay's layers one by one, by "lowerdir+" (Linux 6.7), and so any number of them with long
+// paths. It makes no mount; an error is a kernel without overlays.
+func OneByOne() (bool, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("open overlay file system: %w", err)
+		return false, fmt.Errorf("open overlay file system: %w", err)
 	}
 	defer unix.Close(fs)
-	return &Mounter{oneByOne: unix.FsconfigSetString(fs, "lowerdir+", "/") == nil}, nil
+	return takesLayers(func(key, value string) error { return unix.FsconfigSetString(fs, key, value) }), nil
+}
+
+// takesLayers asks with a key that no kernel knows too: an overlay that is not of the new mount API (before Linux 6.5) takes every word,
+// and refuses them all when it is created (fs/fs_context.c, legacy_parse_param).
+func takesLayers(set func(key, value string) error) bool {
+	return set("lowerdir+", "/") == nil && set("berth", "no option of overlayfs") != nil
 }
 
 // Mount makes a detached overlay mount; the caller closes it. It needs CAP_SYS_ADMIN. Two mounts at once with one Upper are undefined by the

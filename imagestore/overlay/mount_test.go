@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,30 @@ func readAt(t testing.TB, mount *os.File, name string) string {
 		t.Fatal(err)
 	}
 	return string(buf[:n])
+}
+
+// TestTakesLayers: only a kernel that knows "lowerdir+", and knows what it doesn't know, is given layers one by one.
+func TestTakesLayers(t *testing.T) {
+	refuses := func(known ...string) func(string, string) error {
+		return func(key, _ string) error {
+			if slices.Contains(known, key) {
+				return nil
+			}
+			return unix.EINVAL
+		}
+	}
+	for name, c := range map[string]struct {
+		set  func(key, value string) error
+		want bool
+	}{
+		"6.7, with it":                         {refuses("lowerdir", "lowerdir+"), true},
+		"6.5, without":                         {refuses("lowerdir"), false},
+		"6.1, where every word is taken first": {func(string, string) error { return nil }, false},
+	} {
+		if got := takesLayers(c.set); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
 }
 
 // TestRootMountWays: both ways to mount give the same.
