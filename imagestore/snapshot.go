@@ -19,8 +19,10 @@ const maxKey = 128
 // snapshot is a writable layer over an image's. Its exported fields are snapshot.json.
 type snapshot struct {
 	Image  string   `json:"image"`
-	Layers []string `json:"layers"` // chain IDs, the base first
+	Layers []string `json:"layers"`         // chain IDs, the base first
+	View   bool     `json:"view,omitempty"` // nothing is written to it
 
+	ids   *IDMap        // of the user namespace it is made for; nil: none
 	ready chan struct{} // closed when it is on the disk, or has failed
 	err   error         // why it failed; read after ready
 }
@@ -28,13 +30,18 @@ type snapshot struct {
 // PrepareSnapshot makes the writable layer named key over an image's layers, which stay as long as it does. A second call with the same
 // image is a success. Nothing is synced: after a power cut the containers are gone too. Errors: ErrInvalidKey, ErrNotFound, ErrExists.
 func (s *Store) PrepareSnapshot(ctx context.Context, key, imageID string) error {
-	if err := s.prepareSnapshot(ctx, key, imageID); err != nil {
+	return s.prepare(ctx, key, imageID, func(*snapshot) {})
+}
+
+// prepare makes the snapshot that set says more of.
+func (s *Store) prepare(ctx context.Context, key, imageID string, set func(*snapshot)) error {
+	if err := s.prepareSnapshot(ctx, key, imageID, set); err != nil {
 		return fmt.Errorf("prepare snapshot %s: %w", key, err)
 	}
 	return nil
 }
 
-func (s *Store) prepareSnapshot(ctx context.Context, key, imageID string) error {
+func (s *Store) prepareSnapshot(ctx context.Context, key, imageID string, set func(*snapshot)) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
@@ -42,7 +49,7 @@ func (s *Store) prepareSnapshot(ctx context.Context, key, imageID string) error 
 	if err != nil {
 		return err
 	}
-	snap, mine, err := s.reserve(key, img)
+	snap, mine, err := s.reserve(key, img, set)
 	if err != nil {
 		return err
 	}
@@ -64,7 +71,7 @@ func (s *Store) prepareSnapshot(ctx context.Context, key, imageID string) error 
 }
 
 // reserve enters the snapshot in the table, from when on its layers are safe. mine tells whether the caller is to make it.
-func (s *Store) reserve(key string, img *Image) (_ *snapshot, mine bool, err error) {
+func (s *Store) reserve(key string, img *Image, set func(*snapshot)) (_ *snapshot, mine bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if snap := s.snapshots[key]; snap != nil {
@@ -77,6 +84,7 @@ func (s *Store) reserve(key string, img *Image) (_ *snapshot, mine bool, err err
 		return nil, false, fmt.Errorf("%w: %s", ErrNotFound, img.ID)
 	}
 	snap := &snapshot{Image: img.ID, Layers: img.layers, ready: make(chan struct{})}
+	set(snap)
 	s.snapshots[key] = snap
 	return snap, true, nil
 }
@@ -112,6 +120,16 @@ func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
 	if err := os.WriteFile(filepath.Join(dir, "snapshot.json"), record, 0o600); err != nil {
 		return err
 	}
+	if !snap.View {
+		if err := s.makeWritable(dir, snap); err != nil {
+			return err
+		}
+	}
+	return os.Rename(dir, s.snapshotDir(key))
+}
+
+// makeWritable makes what an overlay writes to.
+func (s *Store) makeWritable(dir string, snap *snapshot) error {
 	for _, name := range []string{"fs", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			return err
@@ -121,7 +139,7 @@ func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
 	if err := layer.Adopt(filepath.Join(dir, "fs"), []string{""}, s.lowers(snap.Layers)); err != nil {
 		return err
 	}
-	return os.Rename(dir, s.snapshotDir(key))
+	return give(filepath.Join(dir, "fs"), snap.ids)
 }
 
 // lowers are the directories of an image's layers, the top one first, as far down as anything is to be seen of them.
@@ -141,18 +159,25 @@ func (s *Store) lowers(chains []string) []string {
 // MountSnapshot gives the file system of a container as a detached mount, which the caller closes. While it is mounted anywhere
 // it must not be mounted again (clone the first by open_tree(2)); afterwards it may be. Errors: ErrNotFound.
 func (s *Store) MountSnapshot(key string) (*os.File, error) {
-	snap, err := s.snapshot(key)
-	if err != nil {
-		return nil, fmt.Errorf("mount snapshot %s: %w", key, err)
-	}
-	dir := s.snapshotDir(key)
-	lowers := append(s.lowers(snap.Layers), filepath.Join(s.root, mountpoints))
-	file, err := s.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
-		Work: filepath.Join(dir, "work"), Volatile: true})
+	file, err := s.mountSnapshot(key, nil)
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s: %w", key, err)
 	}
 	return file, nil
+}
+
+func (s *Store) mountSnapshot(key string, users *os.File) (*os.File, error) {
+	snap, err := s.snapshot(key)
+	if err != nil {
+		return nil, err
+	}
+	if snap.View {
+		return s.mountView(s.lowers(snap.Layers), users)
+	}
+	dir := s.snapshotDir(key)
+	lowers := append(s.lowers(snap.Layers), filepath.Join(s.root, mountpoints))
+	return s.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
+		Work: filepath.Join(dir, "work"), Volatile: true, Users: users, Base: s.root})
 }
 
 // snapshot finds one that is ready.
@@ -174,12 +199,7 @@ func (s *Store) MountImage(imageID string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount image: %w", err)
 	}
-	var file *os.File
-	if lowers := s.lowers(img.layers); len(lowers) == 1 {
-		file, err = s.mounter.Bind(lowers[0]) // overlayfs wants two
-	} else {
-		file, err = s.mounter.Mount(overlay.Options{Lowers: lowers})
-	}
+	file, err := s.mountView(s.lowers(img.layers), nil)
 	if err != nil {
 		return nil, fmt.Errorf("mount image %s: %w", img.ID, err)
 	}

@@ -8,6 +8,10 @@
 // all of them in one string, short by naming them by descriptor relative to /proc/thread-self/fd; that happens in a thread of
 // its own with a mount namespace of its own, of which only a detached copy of the mount leaves.
 //
+// In a user namespace the layers are seen through its mapping: one idmapped mount of the directory above all layers is made, the layers
+// are opened below it and given to overlayfs by descriptor (Linux 6.15 takes those of a detached mount; on older ones the idmapped mount
+// covers that directory in the thread's mount namespace). Overlayfs takes mapped layers since Linux 5.19.
+//
 // Not its concern: what is in the directories, who they belong to, and removing them.
 //
 // Options: index=off and metacopy=off, so that a layer below can be shared by mounts and never trusts an attribute of an image;

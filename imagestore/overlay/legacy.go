@@ -94,17 +94,22 @@ func (s *shortNames) data(o Options) (string, error) {
 		errs = append(errs, err)
 		return short
 	}
-	lowers := make([]string, len(o.Lowers))
-	for i, lower := range o.Lowers {
-		lowers[i] = name(lower)
-	}
 	pairs, options := o.settings()
 	for _, pair := range pairs {
 		options = append(options, pair[0]+"="+pair[1])
 	}
-	options = append(options, "lowerdir="+strings.Join(lowers, ":"))
-	if o.Upper != "" {
+	if o.Upper != "" { // before the lowers' mapping hides it
 		options = append(options, "upperdir="+name(o.Upper), "workdir="+name(o.Work))
 	}
+	if o.Users != nil {
+		if err := coverBase(o); err != nil {
+			return "", err
+		}
+	}
+	lowers := make([]string, len(o.Lowers))
+	for i, lower := range o.Lowers {
+		lowers[i] = name(lower)
+	}
+	options = append(options, "lowerdir="+strings.Join(lowers, ":"))
 	return strings.Join(options, ","), errors.Join(errs...)
 }

@@ -21,6 +21,10 @@ type Options struct {
 	Upper, Work string
 	// Volatile: what is in Upper needn't survive a crash of the machine.
 	Volatile bool
+	// Users is a user namespace through whose mapping the lowers' owners are seen; nil: as they are. Upper is never mapped: its files belong to
+	// the host's ids of the namespace's users. Base is a directory on their mount that all lowers are below; needed with Users.
+	Users *os.File
+	Base  string
 }
 
 func (o Options) check() error {
@@ -35,6 +39,14 @@ func (o Options) check() error {
 	}
 	if len(o.Lowers) < least || (o.Upper == "") != (o.Work == "") {
 		return errors.New("incomplete options")
+	}
+	if o.Users == nil {
+		return nil
+	}
+	for _, lower := range o.Lowers {
+		if below, err := filepath.Rel(o.Base, lower); err != nil || !filepath.IsLocal(below) {
+			return fmt.Errorf("layer %s is not below %q", lower, o.Base)
+		}
 	}
 	return nil
 }
@@ -81,15 +93,25 @@ func (m *Mounter) Mount(o Options) (*os.File, error) {
 			return nil, fmt.Errorf("mount overlay: %w", err)
 		}
 	}
-	mount := m.mountByPieces
-	if !m.oneByOne || !o.fits() {
-		mount = mountByString
-	}
-	file, err := mount(o)
+	file, err := m.mount(o)
 	if err != nil {
 		return nil, fmt.Errorf("mount overlay of %d layers: %w", len(o.Lowers), err)
 	}
 	return file, nil
+}
+
+func (m *Mounter) mount(o Options) (*os.File, error) {
+	if !m.oneByOne || !o.fits() {
+		return mountByString(o)
+	}
+	file, err := m.mountByPieces(o)
+	if err != nil && o.Users != nil {
+		// Layers by descriptor need Linux 6.13, detached ones 6.15.
+		if older, olderErr := mountByString(o); olderErr == nil {
+			return older, nil
+		}
+	}
+	return file, err
 }
 
 // reuse lets a work directory be mounted again after a volatile mount, which leaves a mark against just that
@@ -125,6 +147,17 @@ func (m *Mounter) mountByPieces(o Options) (*os.File, error) {
 	defer unix.Close(fs)
 	pairs, flags := o.settings()
 	pairs = append([][2]string{{"source", "berth"}}, pairs...)
+	if o.Users != nil {
+		base, err := clone(o.Base, 0, o.Users)
+		if err != nil {
+			return nil, err
+		}
+		defer base.Close()
+		if err := addMapped(fs, base, o); err != nil {
+			return nil, err
+		}
+		o.Lowers = nil
+	}
 	for _, lower := range o.Lowers {
 		pairs = append(pairs, [2]string{"lowerdir+", lower})
 	}
@@ -173,16 +206,12 @@ func explain(fs int, err error) error {
 	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
 }
 
-// Bind makes a detached, read-only mount of one directory; the caller closes it. It needs CAP_SYS_ADMIN.
-func (m *Mounter) Bind(dir string) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+// Bind makes a detached, read-only mount of one directory, its owners seen through the mapping of the user namespace users (nil: as they
+// are); the caller closes it. It needs CAP_SYS_ADMIN.
+func (m *Mounter) Bind(dir string, users *os.File) (*os.File, error) {
+	file, err := clone(dir, unix.MOUNT_ATTR_RDONLY, users)
 	if err != nil {
-		return nil, fmt.Errorf("bind %s: open_tree: %w", dir, err)
+		return nil, fmt.Errorf("bind: %w", err)
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("bind %s: mount_setattr: %w", dir, err)
-	}
-	return os.NewFile(uintptr(fd), dir), nil
+	return file, nil
 }

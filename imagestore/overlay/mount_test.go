@@ -220,7 +220,7 @@ func TestRootBind(t *testing.T) {
 	}
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), "1")
-	file, err := m.Bind(dir)
+	file, err := m.Bind(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestRootBind(t *testing.T) {
 	if _, err := unix.Openat(int(file.Fd()), "b", unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600); err != unix.EROFS {
 		t.Errorf("write: %v", err)
 	}
-	if _, err := m.Bind(dir + "/none"); !errors.Is(err, unix.ENOENT) {
+	if _, err := m.Bind(dir+"/none", nil); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 }

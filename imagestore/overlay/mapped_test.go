@@ -1,0 +1,120 @@
+package overlay
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// userNamespace is one that maps ids from 0 to those from first on.
+func userNamespace(t testing.TB, first int) *os.File {
+	t.Helper()
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: 65536}}
+	cmd := exec.Command("sleep", "100")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func statAt(t testing.TB, mount *os.File, name string) unix.Stat_t {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(mount.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return st
+}
+
+// TestRootMappedLayers: by both ways layers show the owners of a user namespace, what is copied up from them keeps those, and a
+// removal of a layer's file works.
+func TestRootMappedLayers(t *testing.T) {
+	needRoot(t)
+	m, err := NewMounter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := userNamespace(t, 100000)
+	for name, mount := range map[string]func(Options) (*os.File, error){"by pieces": m.mountByPieces, "by string": mountByString} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			var lowers []string
+			for i := range 60 {
+				lower := mkdirs(t, root, fmt.Sprintf("layers/%d", i))[0]
+				write(t, filepath.Join(lower, fmt.Sprint(i)), "x")
+				if err := os.Chown(filepath.Join(lower, fmt.Sprint(i)), i, 2*i); err != nil {
+					t.Fatal(err)
+				}
+				lowers = append(lowers, lower)
+			}
+			dirs := mkdirs(t, root, "upper", "work")
+			file, err := mount(Options{Lowers: lowers, Upper: dirs[0], Work: dirs[1], Volatile: true, Users: users, Base: root})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			for _, i := range []int{0, 7, 59} {
+				if st := statAt(t, file, fmt.Sprint(i)); st.Uid != uint32(100000+i) || st.Gid != uint32(100000+2*i) {
+					t.Errorf("file of user %d, group %d belongs to %d, %d", i, 2*i, st.Uid, st.Gid)
+				}
+			}
+			fd, err := unix.Openat(int(file.Fd()), "7", unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(fd)
+			var st unix.Stat_t
+			if err := unix.Stat(filepath.Join(dirs[0], "7"), &st); err != nil || st.Uid != 100007 || st.Gid != 100014 {
+				t.Errorf("copied up: user %d, group %d, %v", st.Uid, st.Gid, err)
+			}
+			if err := unix.Unlinkat(int(file.Fd()), "59", 0); err != nil {
+				t.Errorf("remove a layer's file: %v", err)
+			}
+			if mounts := read(t, "/proc/self/mountinfo"); strings.Contains(mounts, root) {
+				t.Error("a mount is in the node's mount table")
+			}
+		})
+	}
+}
+
+func TestRootMappedBind(t *testing.T) {
+	needRoot(t)
+	m, err := NewMounter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a"), "1")
+	file, err := m.Bind(dir, userNamespace(t, 200000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if st := statAt(t, file, "a"); st.Uid != 200000 {
+		t.Errorf("owner %d", st.Uid)
+	}
+	if _, err := m.Bind("/proc", userNamespace(t, 200000)); err == nil || !strings.Contains(err.Error(), "/proc") || !strings.Contains(err.Error(), "idmapped") {
+		t.Errorf("a file system that can't be mapped: %v", err)
+	}
+}
+
+func TestMappedLayersOutsideTheBase(t *testing.T) {
+	o := Options{Lowers: []string{"/a/b", "/c"}, Users: os.Stdin, Base: "/a"}
+	if err := o.check(); err == nil || !strings.Contains(err.Error(), "/c") {
+		t.Errorf("error %v", err)
+	}
+}
