@@ -25,6 +25,8 @@ type outcome struct {
 // A row with a prefix has code Unknown: kubelet compares the start of PullImage's
 // message, and cri-client takes the "rpc error: code = …" off for Unknown alone.
 var outcomes = []outcome{
+	// First: whatever is wrong with the image.
+	{sandbox.ErrImageVolume, "sandbox.ErrImageVolume", codes.Unknown, "ImageVolumeMountFailed: "},
 	{sandbox.ErrNotFound, "sandbox.ErrNotFound", codes.NotFound, ""},
 	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},

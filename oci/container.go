@@ -25,6 +25,9 @@ type Container struct {
 	// Mounts are detached mounts by destination, for those of Spec.Mounts whose source is no path: they
 	// are copied, with the mount's options applied.
 	Mounts map[string]*os.File
+	// Users are user namespaces by destination, for those of Spec.Mounts that have mappings: they are mounted
+	// with the namespace's mapping, which must be theirs.
+	Users map[string]*os.File
 	// Namespaces are those to join; others that the spec lists are new.
 	Namespaces map[specs.LinuxNamespaceType]*os.File
 	Cgroup     *cgroup.Group
@@ -56,8 +59,13 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 			c.Join = append(c.Join, kind)
 			bag.lend(program.NamespaceSlot(kind), f)
 		}
-		if err = bag.devices(&spec, in.Namespaces[specs.UserNamespace] != nil); err != nil {
-			return err
+		if inUserNamespace(&spec) {
+			if c.DevicesMade, err = bag.devices(&spec, c.Sources); err != nil {
+				return err
+			}
+			if err = giveOutputs(in.Stdout, in.Stderr, spec.Linux, spec.Process.User.UID); err != nil {
+				return err
+			}
 		}
 		if c.CgroupFiles, c.CgroupDir, err = bag.cgroup(in.Cgroup); err != nil {
 			return err
@@ -79,6 +87,10 @@ func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) 
 		if err != nil {
 			return nil, fmt.Errorf("mount on %s: %w", m.Destination, err)
 		}
+		users := in.Users[m.Destination]
+		if users == nil && len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+			return nil, fmt.Errorf("mount on %s: it has mappings, and no user namespace for them is given", m.Destination)
+		}
 		var f *os.File
 		dir := true
 		given := in.Mounts[m.Destination]
@@ -86,9 +98,9 @@ func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) 
 		case in.Terminal != nil && m.Type == "devpts":
 			f, dir, err = mount.Clone(in.Terminal.Devpts, program.MountOptions{}, nil)
 		case given != nil:
-			f, dir, err = mount.Clone(given, o, nil)
+			f, dir, err = mount.Clone(given, o, users)
 		case o.Bind || m.Type == "bind":
-			f, dir, err = mount.Bind(m.Source, o, nil)
+			f, dir, err = mount.Bind(m.Source, o, users)
 		default:
 			out[i] = program.Source{Dir: true}
 			continue
@@ -100,18 +112,6 @@ func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) 
 		out[i] = program.Source{Slot: true, Dir: dir}
 	}
 	return out, nil
-}
-
-// devices opens the host's device nodes that are bind mounted in a user namespace.
-func (b *bag) devices(spec *specs.Spec, userNamespace bool) error {
-	for _, path := range program.BoundDevices(spec, userNamespace) {
-		f, _, err := mount.Bind(path, program.MountOptions{}, nil)
-		if err != nil {
-			return fmt.Errorf("device %s: %w", path, err)
-		}
-		b.give(program.DeviceSlot(path), f)
-	}
-	return nil
 }
 
 // cgroup opens what the process enters its cgroup by.

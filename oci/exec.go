@@ -36,6 +36,11 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 		if e.CgroupFiles, e.CgroupDir, err = bag.cgroup(in.Cgroup); err != nil {
 			return err
 		}
+		if in.UserNamespace && in.Linux != nil {
+			if err = giveOutputs(in.Stdout, in.Stderr, in.Linux, in.Process.User.UID); err != nil {
+				return err
+			}
+		}
 		if in.Linux != nil {
 			e.Seccomp, err = filter(in.Linux.Seccomp)
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/oci/program"
@@ -28,17 +27,8 @@ func (n *Node) PreparePod(in Pod) (*Launch, error) {
 	bag.lend("socket", in.Socket)
 	return bag.launch(program.CompilePod(program.Pod{
 		Namespaces: in.Namespaces, Hostname: in.Hostname, Sysctls: in.Sysctls,
-		UIDMap: idMap(in.UIDs), GIDMap: idMap(in.GIDs),
+		UIDMap: program.IDMap(in.UIDs), GIDMap: program.IDMap(in.GIDs),
 	}))
-}
-
-// idMap is the text of /proc/PID/uid_map (user_namespaces(7)).
-func idMap(ms []specs.LinuxIDMapping) string {
-	var w strings.Builder
-	for _, m := range ms {
-		fmt.Fprintf(&w, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
-	}
-	return w.String()
 }
 
 // SocketPair returns the two ends for PreparePod and ReceiveNamespaces.
@@ -99,13 +89,20 @@ type Pause struct {
 	Namespaces map[specs.LinuxNamespaceType]*os.File // the pod's
 	Binary     *os.File                              // berth-keeper, sealed, whose pause mode is run
 	Cgroup     *cgroup.Group
+	IDs        uint32 // how many users and groups, from 0 on, the pod's user namespace has; 0: no such namespace
 }
+
+// pauseUser is nobody's id: above those that distributions give, and the last of kubelet's mappings.
+const pauseUser = 65535
 
 // PreparePause compiles the program of PID 1 of a pod whose containers share their PID namespace.
 func (n *Node) PreparePause(in Pause) (*Launch, error) {
 	bag := newBag()
 	bag.lend("binary", in.Binary)
-	p := program.Pause{LastCap: n.lastCap}
+	p := program.Pause{LastCap: n.lastCap, User: pauseUser}
+	if in.IDs > 0 {
+		p.User = min(pauseUser, in.IDs-1)
+	}
 	err := func() (err error) {
 		if err = bag.stdio(nil, nil, nil); err != nil {
 			return err

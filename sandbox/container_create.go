@@ -91,7 +91,7 @@ func (r *containerCreate) up(ctx context.Context) error {
 	if err := r.tx.parallel(ctx, r.prepareRoot(), r.makeCgroup()); err != nil {
 		return err
 	}
-	return r.tx.sequence(ctx, r.build(), r.commit())
+	return r.tx.sequence(ctx, r.prepareImageVolumes(), r.build(), r.commit())
 }
 
 // newContainerRecord is the record that says what is about to be made.
@@ -201,16 +201,18 @@ func (r *containerCreate) prepareRoot() step {
 	return step{
 		name: "prepare the root file system",
 		do: func(ctx context.Context) (err error) {
-			image := r.c.record.Image
-			if err := r.m.parts.Images.PrepareSnapshot(ctx, r.c.id, image.ID); err != nil {
+			if err := r.m.prepareRoot(ctx, r.c); err != nil {
 				return err
 			}
-			if r.c.root, err = r.m.parts.Images.MountSnapshot(r.c.id); err != nil {
+			if r.c.root, err = r.m.mountRoot(r.c); err != nil {
 				return err
 			}
-			user, err := resolveUser(r.c.root, r.c.config, image.Config.User)
+			user, err := resolveUser(r.c.root, r.c.config, r.c.record.Image.Config.User)
+			if err != nil {
+				return err
+			}
 			r.c.record.User = user
-			return err
+			return checkMapped(r.c.pod.config, user)
 		},
 		undo: func(context.Context) error {
 			return errors.Join(r.c.closeRoot(), r.m.parts.Images.RemoveSnapshot(r.c.id))

@@ -68,6 +68,7 @@ func (m *Manager) free(ctx context.Context, c *container) error {
 		m.freeCgroup(ctx, c.now().Cgroup),
 		c.closeRoot(),
 		m.parts.Images.RemoveSnapshot(c.id),
+		m.removeImageVolumes(c),
 		m.parts.Keeper.Forget(ctx, c.id),
 	)
 	if err != nil {

@@ -174,7 +174,7 @@ func (s *start) launch() step {
 
 func (s *start) tryLaunch(ctx context.Context) (err error) {
 	if s.c.root == nil {
-		if s.c.root, err = s.m.parts.Images.MountSnapshot(s.c.id); err != nil {
+		if s.c.root, err = s.m.mountRoot(s.c); err != nil {
 			return err
 		}
 	}
@@ -183,6 +183,9 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 		return err
 	}
 	if in.Mounts, err = s.mounts(); err != nil {
+		return err
+	}
+	if in.Users, err = s.mountUsers(ctx); err != nil {
 		return err
 	}
 	out := keeper.Launch{Key: s.c.id, MaxLine: s.m.cfg.MaxLogLine}

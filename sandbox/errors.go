@@ -12,6 +12,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrState: the pod's or container's state does not allow the call.
 	ErrState = errors.New("wrong state")
+	// ErrImageVolume: an image can't be mounted as a volume.
+	ErrImageVolume = errors.New("mount image volume")
 	// ErrTimeout: an exec did not end in the time it was given, and was killed.
 	ErrTimeout = errors.New("timed out")
 	// ErrClosed: the manager is closing. The call may be repeated with the next daemon.

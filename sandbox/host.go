@@ -24,6 +24,8 @@ import (
 type host interface {
 	// shm makes a detached tmpfs for /dev/shm, its root owned by the pod's root.
 	shm(size int64, user *spec.UserNamespace) (*os.File, error)
+	// below mounts what is at a path below a detached mount; the mount itself may be used up.
+	below(mount *os.File, name string) (*os.File, error)
 	// pin shows a network namespace at a path; unpin is idempotent.
 	pin(namespace *os.File, path string) error
 	unpin(path string) error

@@ -36,10 +36,14 @@ type Network interface {
 // Images gives root file systems (*imagestore.Store).
 type Images interface {
 	Image(ref string) (*imagestore.Image, error)
-	PrepareSnapshot(ctx context.Context, key, imageID string) error // may be repeated
-	MountSnapshot(key string) (*os.File, error)                     // detached
-	MountImage(imageID string) (*os.File, error)                    // detached, read-only
-	RemoveSnapshot(key string) error                                // idempotent
+	// These three may be repeated.
+	PrepareSnapshot(ctx context.Context, key, imageID string) error
+	PrepareMapped(ctx context.Context, key, imageID string, ids imagestore.IDMap) error // for a user namespace
+	PrepareView(ctx context.Context, key, imageID string) error                         // read-only
+	// What these mount is detached.
+	MountSnapshot(key string) (*os.File, error)
+	MountMapped(key string, users *os.File) (*os.File, error) // in a user namespace
+	RemoveSnapshot(key string) error                          // idempotent
 	Snapshots() ([]string, error)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/sandbox/keeper"
+	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
 // startPause starts PID 1 of a pod whose containers share a PID namespace: the
@@ -50,7 +51,7 @@ func (m *Manager) startPause(ctx context.Context, p *pod) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := m.parts.Programs.PreparePause(oci.Pause{Namespaces: p.namespaces, Binary: binary, Cgroup: group})
+	l, err := m.parts.Programs.PreparePause(oci.Pause{Namespaces: p.namespaces, Binary: binary, Cgroup: group, IDs: idCount(p.config)})
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +61,15 @@ func (m *Manager) startPause(ctx context.Context, p *pod) (*process, error) {
 		return nil, l.Explain(err)
 	}
 	return newProcess(proc.PID, proc.PidFD), nil
+}
+
+// idCount is how many ids, from 0 on, a pod's user namespace maps; 0: it has none.
+func idCount(config *spec.Pod) uint32 {
+	user := config.Security.Namespaces.OwnUser()
+	if user == nil {
+		return 0
+	}
+	return min(user.UIDs[0].Length, user.GIDs[0].Length) // Validate: one mapping each, from 0 on
 }
 
 // stopPause ends the pause process and frees what it had. It is content when

@@ -197,28 +197,44 @@ func (m *Manager) makeNamespaces(ctx context.Context, p *pod, kinds []specs.Linu
 }
 
 func (m *Manager) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
+	in := oci.Pod{Namespaces: kinds, Hostname: p.config.Hostname, Sysctls: p.config.Sysctls}
+	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
+		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
+	}
+	return m.launchNamespaces(ctx, namespacesKey+p.id, in)
+}
+
+// userNamespace makes a user namespace for its mapping alone; the caller closes it.
+func (m *Manager) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+	kinds := []specs.LinuxNamespaceType{specs.UserNamespace}
+	made, err := m.launchNamespaces(ctx, namespacesKey+newID(), oci.Pod{Namespaces: kinds, UIDs: uids, GIDs: gids})
+	return made[specs.UserNamespace], err
+}
+
+// namespacesKey begins the keys of processes that make namespaces.
+const namespacesKey = "namespaces-"
+
+// launchNamespaces runs the program that makes namespaces.
+func (m *Manager) launchNamespaces(ctx context.Context, key string, in oci.Pod) (map[specs.LinuxNamespaceType]*os.File, error) {
 	parent, child, err := oci.SocketPair()
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
 	defer child.Close()
-	in := oci.Pod{Namespaces: kinds, Hostname: p.config.Hostname, Sysctls: p.config.Sysctls, Socket: child}
-	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
-		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
-	}
+	in.Socket = child
 	l, err := m.parts.Programs.PreparePod(in)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: "namespaces-" + p.id, Program: l.Program, Files: l.Files, Oneshot: true})
+	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
 	if err != nil {
 		return nil, l.Explain(err)
 	}
 	proc.PidFD.Close()
 	child.Close() // so that a program which sent nothing is an error, not a wait
-	return oci.ReceiveNamespaces(parent, kinds)
+	return oci.ReceiveNamespaces(parent, in.Namespaces)
 }
 
 func linuxMappings(mappings []spec.IDMapping) []specs.LinuxIDMapping {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -201,7 +202,8 @@ func (r *recovery) sweepSnapshots(ctx context.Context) {
 		r.m.log.WithFields(logrus.Fields{"op": "sweep", "error": err}).Warn("snapshots not swept")
 	}
 	for _, key := range keys {
-		if r.m.index.exactly(key) != nil || ctx.Err() != nil {
+		owner, _, _ := strings.Cut(key, "-")
+		if r.m.index.exactly(owner) != nil || ctx.Err() != nil {
 			continue
 		}
 		if err := r.sweepSnapshot(ctx, key); err != nil {

@@ -276,8 +276,16 @@ func (i fakeImages) MountSnapshot(string) (*os.File, error) {
 	return os.Open(filepath.Join(i.dir, "rootfs"))
 }
 
-func (i fakeImages) MountImage(string) (*os.File, error) {
-	return os.Open(filepath.Join(i.dir, "rootfs"))
+func (i fakeImages) PrepareMapped(_ context.Context, key, _ string, _ imagestore.IDMap) error {
+	return i.do("prepare snapshot", func() { i.snapshots[key] = true })
+}
+
+func (i fakeImages) PrepareView(_ context.Context, key, _ string) error {
+	return i.do("prepare view", func() { i.snapshots[key] = true })
+}
+
+func (i fakeImages) MountMapped(key string, _ *os.File) (*os.File, error) {
+	return i.MountSnapshot(key)
 }
 
 func (i fakeImages) RemoveSnapshot(key string) error {
@@ -329,6 +337,10 @@ func (h fakeHost) shm(int64, *spec.UserNamespace) (*os.File, error) {
 		return nil, err
 	}
 	return os.Open(os.DevNull)
+}
+
+func (h fakeHost) below(mount *os.File, name string) (*os.File, error) {
+	return os.Open(filepath.Join(mount.Name(), name))
 }
 
 func (h fakeHost) pin(_ *os.File, path string) error {

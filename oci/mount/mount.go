@@ -28,16 +28,38 @@ func Bind(source string, o program.MountOptions, idmap *os.File) (file *os.File,
 	return finish(fd, source, o, idmap)
 }
 
-// Clone returns a detached copy of a detached mount (Linux 6.15 for one that was never attached), with the
-// options applied.
+// Clone returns a detached copy of a mount, with the options applied. Before Linux 6.15 a detached mount
+// can't be copied: then it is the mount itself, which serves one launch.
 func Clone(from *os.File, o program.MountOptions, idmap *os.File) (file *os.File, dir bool, err error) {
 	fd, err := retry(func() (int, error) {
 		return unix.OpenTree(int(from.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	})
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.FcntlInt(from.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("copy mount %s: %w", from.Name(), err)
 	}
 	return finish(fd, from.Name(), o, idmap)
+}
+
+// Below returns a detached mount of what at refers to, which is below the detached mount from (opened through
+// it). Before Linux 6.15 that uses up from, which may be closed and nothing else afterwards. The caller
+// closes the file.
+func Below(from, at *os.File) (*os.File, error) {
+	open := func() (int, error) {
+		return retry(func() (int, error) {
+			return unix.OpenTree(int(at.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		})
+	}
+	fd, err := open()
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = attached(from, open)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("copy mount %s/%s: %w", from.Name(), at.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), at.Name()), nil
 }
 
 func finish(fd int, name string, o program.MountOptions, idmap *os.File) (*os.File, bool, error) {

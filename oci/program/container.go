@@ -26,6 +26,9 @@ type Container struct {
 	CgroupV1 []string
 	Seccomp  *Seccomp
 	LastCap  int // the kernel's last capability (/proc/sys/kernel/cap_last_cap)
+	// DevicesMade says that the mount on /dev, which the caller brings, has the device nodes in it: a user
+	// namespace can't make them. Devices elsewhere then come in slots named by DeviceSlot.
+	DevicesMade bool
 	// Terminal makes number 0 of the mounted devpts, whose master the caller holds, the process's
 	// terminal.
 	Terminal bool
@@ -67,11 +70,12 @@ func CompileContainer(in Container) (*Program, error) {
 	if m.fresh&unix.CLONE_NEWNS == 0 {
 		b.fail("compile container: it needs a mount namespace of its own")
 	}
+	b.mapIDs(m, spec.Linux)
 	b.enter(m)
 	b.session(m)
 	fs := b.earlyFilesystems(in)
 	b.pivot()
-	b.mounts(in, fs, m)
+	b.mounts(in, fs)
 	var terminal Reg
 	if in.Terminal {
 		terminal = b.console()
@@ -109,15 +113,20 @@ func (b *builder) joinCgroups(files []string, dir bool) {
 // session gives the process a session and keyring of its own, and in a user namespace its root's ids.
 func (b *builder) session(m membership) {
 	if m.inUserNamespace() {
-		b.labelf("become the user namespace's root")
-		b.call(unix.SYS_SETRESGID, num(0), num(0), num(0))
-		b.call(unix.SYS_SETRESUID, num(0), num(0), num(0))
+		b.becomeRoot()
 	}
 	b.labelf("start a session")
 	b.call(unix.SYS_SETSID)
 	b.labelf("start a session keyring")
 	b.call(unix.SYS_KEYCTL, flags(unix.KEYCTL_JOIN_SESSION_KEYRING, "JOIN_SESSION_KEYRING"), num(0)).
 		fine(unix.ENOSYS, unix.EDQUOT, unix.EPERM, unix.EACCES)
+}
+
+// becomeRoot takes the ids of a user namespace's root; capabilities come with the namespace.
+func (b *builder) becomeRoot() {
+	b.labelf("become the user namespace's root")
+	b.call(unix.SYS_SETRESGID, num(0), num(0), num(0))
+	b.call(unix.SYS_SETRESUID, num(0), num(0), num(0))
 }
 
 // earlyFilesystems makes the file systems of Spec.Mounts that need the host's root still visible. The
@@ -140,7 +149,7 @@ func (b *builder) earlyFilesystems(in Container) map[string]Reg {
 // mounts mounts Spec.Mounts, and fills /dev. What is mounted on or below /proc and /sys comes last, each
 // group in the spec's order: where the image has a symlink to one of them, a volume on it is then
 // covered by proc or sysfs, and not the other way round (CVE-2019-16884, CVE-2023-27561).
-func (b *builder) mounts(in Container, fs map[string]Reg, m membership) {
+func (b *builder) mounts(in Container, fs map[string]Reg) {
 	attached := map[string]bool{}
 	var last []int
 	for i, mt := range in.Spec.Mounts {
@@ -157,10 +166,10 @@ func (b *builder) mounts(in Container, fs map[string]Reg, m membership) {
 	devIsBind := false
 	for i, mt := range in.Spec.Mounts {
 		taken[path.Clean(mt.Destination)] = true
-		devIsBind = devIsBind || in.Sources[i].Slot && path.Clean(mt.Destination) == "/dev"
+		devIsBind = devIsBind || in.Sources[i].Slot && path.Clean(mt.Destination) == "/dev" && !in.DevicesMade
 	}
 	if !devIsBind {
-		b.devices(deviceNodes(in.Spec), taken, m.inUserNamespace(), fs[devices])
+		b.devices(Devices(in.Spec), in.DevicesMade, fs[devices])
 		b.deviceLinks(taken, fs[devices])
 	}
 }
@@ -178,6 +187,10 @@ func (b *builder) mount(in Container, i int, fs map[string]Reg, attached map[str
 			b.fail("%w", err)
 		}
 		b.attach(b.fd(SourceSlot(mt)), mt.Destination, in.Sources[i].Dir)
+		if in.DevicesMade && path.Clean(mt.Destination) == "/dev" && fs[devices] == 0 {
+			fs[devices] = b.reg()
+			b.open(b.fd(SourceSlot(mt)), ".", unix.O_PATH|unix.O_DIRECTORY, 0, noLinks, "O_PATH|O_DIRECTORY").into(fs[devices])
+		}
 	case mt.Type == "cgroup" && len(in.CgroupV1) > 0:
 		b.cgroupV1(mt, in.CgroupV1)
 	case early(mt.Type) && !attached[mt.Type]:

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"fmt"
 	"path"
 	"strconv"
 
@@ -8,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DeviceSlot is the name of the slot for a device that is bind mounted, because a user namespace can't
-// make device nodes: the detached mount of the host's node.
+// DeviceSlot is the name of the slot for a device that is mounted, because a user namespace can't make
+// device nodes and it is not below /dev: a detached mount of a node.
 func DeviceSlot(name string) string { return "device " + name }
 
 // defaultDevices is what every container has (runtime-spec config-linux.md, "Default Devices").
@@ -22,61 +23,43 @@ var defaultDevices = []specs.LinuxDevice{
 	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
 }
 
-// deviceNodes is the spec's devices and the default ones, each path once; the spec's win.
-func deviceNodes(spec *specs.Spec) []specs.LinuxDevice {
+// Devices is the spec's devices and the default ones, each path once, clean; the spec's win. Those where a
+// volume is mounted are left out.
+func Devices(spec *specs.Spec) []specs.LinuxDevice {
 	seen := map[string]bool{}
+	for _, m := range spec.Mounts {
+		seen[path.Clean(m.Destination)] = true
+	}
 	var out []specs.LinuxDevice
-	for _, d := range spec.Linux.Devices {
+	add := func(d specs.LinuxDevice) {
 		d.Path = path.Clean(d.Path)
 		if !seen[d.Path] {
 			seen[d.Path] = true
 			out = append(out, d)
 		}
 	}
+	for _, d := range spec.Linux.Devices {
+		add(d)
+	}
 	for _, d := range defaultDevices {
-		if !seen[d.Path] {
-			out = append(out, d)
-		}
+		add(d)
 	}
 	return out
 }
 
-// BoundDevices lists the paths of the devices for which CompileContainer wants a slot (DeviceSlot):
-// none, unless the container is in a user namespace.
-func BoundDevices(spec *specs.Spec, inUserNamespace bool) []string {
-	if !inUserNamespace {
-		return nil
-	}
-	taken := map[string]bool{}
-	for _, m := range spec.Mounts {
-		taken[path.Clean(m.Destination)] = true
-	}
-	var out []string
-	if !taken["/dev"] {
-		return nil
-	}
-	for _, d := range deviceNodes(spec) {
-		if !taken[d.Path] {
-			out = append(out, d.Path)
-		}
-	}
-	return out
-}
-
-// devices makes the nodes, or mounts the host's. dev is the file system on /dev, 0 when it has none of its
-// own.
-func (b *builder) devices(list []specs.LinuxDevice, taken map[string]bool, bind bool, dev Reg) {
+// devices makes the device nodes; where they are made already, it mounts those that are not below /dev. dev
+// is the file system on /dev, 0 when it has none of its own.
+func (b *builder) devices(list []specs.LinuxDevice, made bool, dev Reg) {
 	dirs := map[string]Reg{}
 	if dev != 0 {
 		dirs["/dev"] = dev
 	}
 	for _, d := range list {
-		if taken[d.Path] {
-			continue // a volume is mounted there
-		}
 		b.labelf("make device %s", d.Path)
-		if bind {
-			b.attach(b.fd(DeviceSlot(d.Path)), d.Path, false)
+		if made {
+			if !under(d.Path, "/dev") {
+				b.attach(b.fd(DeviceSlot(d.Path)), d.Path, false)
+			}
 			continue
 		}
 		dir := path.Dir(d.Path)
@@ -94,19 +77,27 @@ func (b *builder) devices(list []specs.LinuxDevice, taken map[string]bool, bind 
 	}
 }
 
-func (b *builder) device(parent Reg, d specs.LinuxDevice) {
-	kinds := map[string]uint64{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
+// Node is the mode and number that mknod(2) wants for a device.
+func Node(d specs.LinuxDevice) (mode uint32, dev uint64, err error) {
+	kinds := map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
 	kind, ok := kinds[d.Type]
 	if !ok || d.Path == "/" {
-		b.fail("device %s: type %q is none of c, u, b, p", d.Path, d.Type)
+		return 0, 0, fmt.Errorf("device %s: type %q is none of c, u, b, p", d.Path, d.Type)
 	}
-	mode := uint64(0o666)
+	mode = 0o666
 	if d.FileMode != nil {
-		mode = uint64(d.FileMode.Perm())
+		mode = uint32(d.FileMode.Perm())
+	}
+	return kind | mode, unix.Mkdev(uint32(d.Major), uint32(d.Minor)), nil
+}
+
+func (b *builder) device(parent Reg, d specs.LinuxDevice) {
+	full, dev, err := Node(d)
+	if err != nil {
+		b.fail("%w", err)
 	}
 	name := b.str(path.Base(d.Path))
-	dev := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
-	b.call(unix.SYS_MKNODAT, parent.arg(), name, flags(kind|mode, d.Type+" 0"+strconv.FormatUint(mode, 8)),
+	b.call(unix.SYS_MKNODAT, parent.arg(), name, flags(uint64(full), d.Type+" 0"+strconv.FormatUint(uint64(full&0o777), 8)),
 		flags(dev, strconv.FormatInt(d.Major, 10)+":"+strconv.FormatInt(d.Minor, 10)))
 	if d.UID != nil || d.GID != nil {
 		uid, gid := uint32(0), uint32(0)

@@ -91,6 +91,22 @@ var golden = map[string]func() (*Program, error){
 		}
 		return CompileContainer(c)
 	},
+	"user-namespace": func() (*Program, error) {
+		c := plain()
+		c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		c.Join = append(c.Join, specs.UserNamespace)
+		c.Sources[1].Slot, c.DevicesMade = true, true // /dev
+		c.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}, {Path: "/opt/dev/x", Type: "c", Major: 10, Minor: 1}}
+		return CompileContainer(c)
+	},
+	"new-user-namespace": func() (*Program, error) {
+		c := plain()
+		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+		c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		c.Spec.Linux.UIDMappings, c.Spec.Linux.GIDMappings = ids, ids
+		c.Sources[1].Slot, c.DevicesMade, c.Join = true, true, nil
+		return CompileContainer(c)
+	},
 	"terminal": func() (*Program, error) {
 		c := plain()
 		c.Terminal = true
@@ -115,8 +131,12 @@ var golden = map[string]func() (*Program, error){
 		return CompilePod(Pod{Namespaces: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace},
 			Hostname: "web", Sysctls: map[string]string{"net.core.somaxconn": "1024", "net/ipv4/conf/eth0.1/forwarding": "1", "net.ipv4.conf.eth0/2.forwarding": "0"}})
 	},
+	"user-namespace-pod": func() (*Program, error) {
+		return CompilePod(Pod{Namespaces: []specs.LinuxNamespaceType{specs.UserNamespace, specs.NetworkNamespace},
+			Sysctls: map[string]string{"net.core.somaxconn": "1024"}, UIDMap: "0 100000 65536\n", GIDMap: "0 100000 65536\n"})
+	},
 	"pause": func() (*Program, error) {
-		return CompilePause(Pause{Join: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace}, LastCap: 40})
+		return CompilePause(Pause{Join: []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace}, LastCap: 40, User: 65535})
 	},
 }
 

@@ -1,6 +1,9 @@
 package program
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -94,4 +97,24 @@ func (b *builder) second(fresh uint64) {
 // inUserNamespace reports whether the process joins a user namespace that is not the launcher's.
 func (m membership) inUserNamespace() bool {
 	return m.fresh&unix.CLONE_NEWUSER != 0 || m.joined[specs.UserNamespace]
+}
+
+// mapIDs gives a new user namespace its mapping, which the launcher writes.
+func (b *builder) mapIDs(m membership, linux *specs.Linux) {
+	if m.fresh&unix.CLONE_NEWUSER == 0 {
+		return
+	}
+	if len(m.joined) > 0 {
+		b.fail("a new user namespace and joined ones: a process can't own the namespaces that it joins")
+	}
+	b.p.Clone.UIDMap, b.p.Clone.GIDMap = IDMap(linux.UIDMappings), IDMap(linux.GIDMappings)
+}
+
+// IDMap is the text of /proc/PID/uid_map (user_namespaces(7)).
+func IDMap(ms []specs.LinuxIDMapping) string {
+	var w strings.Builder
+	for _, m := range ms {
+		fmt.Fprintf(&w, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	return w.String()
 }

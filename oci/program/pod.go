@@ -37,6 +37,13 @@ func CompilePod(in Pod) (*Program, error) {
 	b.p.Clone.Flags = m.fresh
 	if m.inUserNamespace() {
 		b.p.Clone.UIDMap, b.p.Clone.GIDMap = in.UIDMap, in.GIDMap
+		// Its root makes the others: whoever makes an IPC namespace owns its mqueue file system.
+		b.p.Clone.Flags = unix.CLONE_NEWUSER
+		b.becomeRoot()
+		if rest := m.fresh &^ unix.CLONE_NEWUSER; rest != 0 {
+			b.labelf("make the other namespaces")
+			b.call(unix.SYS_UNSHARE, flags(rest, cloneText(rest)))
+		}
 	}
 	if m.fresh&unix.CLONE_NEWUTS != 0 {
 		b.hostnames(in.Hostname, "")
@@ -126,6 +133,8 @@ type Pause struct {
 	CgroupFiles []string                   // as Container's
 	CgroupDir   bool
 	LastCap     int
+	// User is whose ids the process has, for it needs nobody's: a number that the pod's user namespace maps.
+	User uint32
 }
 
 // CompilePause compiles the program that makes PID 1 of a pod whose containers share their PID
@@ -141,7 +150,7 @@ func CompilePause(in Pause) (*Program, error) {
 	b.labelf("make an empty root")
 	root := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "nr_inodes=1", "size=4k"})
 	b.pivotTo(root.arg())
-	user := specs.User{UID: 65535, GID: 65535}
+	user := specs.User{UID: in.User, GID: in.User}
 	b.process(&specs.Process{Args: []string{"pause", "pause"}, Cwd: "/", User: user, NoNewPrivileges: true},
 		process{lastCap: in.LastCap, binary: true})
 	return b.program()

@@ -94,7 +94,11 @@ func podFiles(in Input) []specs.Mount {
 	} {
 		own := slices.ContainsFunc(in.Container.Mounts, func(m Mount) bool { return path.Clean(m.ContainerPath) == f.destination })
 		if f.source != "" && !own {
-			out = append(out, specs.Mount{Destination: f.destination, Type: "bind", Source: f.source, Options: []string{"rbind", "rprivate", access}})
+			m := specs.Mount{Destination: f.destination, Type: "bind", Source: f.source, Options: []string{"rbind", "rprivate", access}}
+			if user := in.Pod.Security.Namespaces.OwnUser(); user != nil {
+				m.UIDMappings, m.GIDMappings = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
+			}
+			out = append(out, m)
 		}
 	}
 	return out
@@ -113,7 +117,8 @@ func volumeMounts(volumes []Mount) []specs.Mount {
 			GIDMappings: linuxMappings(v.GIDs),
 		}
 		if v.Image != nil {
-			m.Source = "" // by descriptor
+			m.Source = "" // by descriptor, and as the pod's users see it
+			m.UIDMappings, m.GIDMappings = nil, nil
 		}
 		switch {
 		case v.RecursiveReadonly:

@@ -1,5 +1,7 @@
 package spec
 
+import "strings"
+
 // Pod is what a client asks of a pod sandbox. It mirrors CRI's PodSandboxConfig
 // field by field, but belongs to berth: it is what records on disk hold.
 type Pod struct {
@@ -76,6 +78,14 @@ const (
 	NamespaceNode      NamespaceMode = "node"      // the host's
 	NamespaceTarget    NamespaceMode = "target"    // that of the container Namespaces.TargetID
 )
+
+// cri is CRI's word for m.
+func (m NamespaceMode) cri() string {
+	if m == NamespacePod {
+		return "POD"
+	}
+	return strings.ToUpper(string(m))
+}
 
 // Namespaces chooses a process's namespaces.
 type Namespaces struct {

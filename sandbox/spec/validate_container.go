@@ -121,12 +121,27 @@ func (s *Security) validateNamespaces(field string, pod *PodSecurity) error {
 	if err := s.Namespaces.validate(field); err != nil {
 		return err
 	}
+	if err := s.Namespaces.validatePID(field+".pid", pod.Namespaces); err != nil {
+		return err
+	}
 	if s.Namespaces.User == nil {
 		return nil
 	}
 	own, pods := s.Namespaces.OwnUser(), pod.Namespaces.OwnUser()
 	if (own == nil) != (pods == nil) || own != nil && !reflect.DeepEqual(own, pods) {
 		return invalid(field+".userns_options", *s.Namespaces.User, "must be the same as the pod's")
+	}
+	return nil
+}
+
+// validatePID wants a PID namespace to share that the pod has: only one made with pid POD has its own. The
+// host's is no way out of a pod in a user namespace, even if the container doesn't name that.
+func (n Namespaces) validatePID(field string, pod Namespaces) error {
+	if n.PID == NamespacePod && pod.PID != NamespacePod {
+		return invalid(field, "POD", "the pod has no PID namespace to share, it was made with pid %s", pod.PID.cri())
+	}
+	if n.PID == NamespaceNode && pod.OwnUser() != nil {
+		return invalid(field, n.PID, "must not be NODE in a user namespace")
 	}
 	return nil
 }

@@ -248,7 +248,26 @@ func (n Namespaces) validate(field string) error {
 	default:
 		return invalid(field+".pid", n.PID, "must be POD, CONTAINER, NODE or TARGET")
 	}
-	return n.User.validate(field + ".userns_options")
+	if err := n.User.validate(field + ".userns_options"); err != nil {
+		return err
+	}
+	return n.validateOwned(field)
+}
+
+// validateOwned wants a user namespace to own what its containers mount file systems of: proc shows a PID
+// namespace and mqueue an IPC namespace, and the kernel lets only their owner mount them. (The host's
+// network does go with a user namespace: CRI's RuntimeFeatures.user_namespaces_host_network.)
+func (n Namespaces) validateOwned(field string) error {
+	const rule = "must not be NODE in a user namespace"
+	switch {
+	case n.OwnUser() == nil:
+		return nil
+	case n.PID == NamespaceNode:
+		return invalid(field+".pid", n.PID, rule)
+	case n.IPC == NamespaceNode:
+		return invalid(field+".ipc", n.IPC, rule)
+	}
+	return nil
 }
 
 // validate holds a user namespace to CRI: modes POD and NODE, and one mapping
