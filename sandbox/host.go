@@ -22,7 +22,7 @@ import (
 // host is what the life cycle asks of the kernel beside programs and processes.
 // The tests of the life cycle have another that needs no root.
 type host interface {
-	// shm makes a detached tmpfs for /dev/shm, its root owned by the pod's root.
+	// shm makes a tmpfs for /dev/shm that shows nowhere (mount.NewShared), its root owned by the pod's root.
 	shm(size int64, user *spec.UserNamespace) (*os.File, error)
 	// below mounts what is at a path below a detached mount; the mount itself may be used up.
 	below(mount *os.File, name string) (*os.File, error)
@@ -57,7 +57,7 @@ func (l *linux) shm(size int64, user *spec.UserNamespace) (*os.File, error) {
 	if user != nil {
 		options = append(options, fmt.Sprintf("uid=%d", rootOf(user.UIDs)), fmt.Sprintf("gid=%d", rootOf(user.GIDs)))
 	}
-	return mount.New("tmpfs", options)
+	return mount.NewShared("tmpfs", options)
 }
 
 // rootOf is the host's id for 0.

@@ -28,14 +28,17 @@ func Bind(source string, o program.MountOptions, idmap *os.File) (file *os.File,
 	return finish(fd, source, o, idmap)
 }
 
-// Clone returns a detached copy of a mount, with the options applied. Before Linux 6.15 a detached mount
-// can't be copied: then it is the mount itself, which serves one launch.
+// Clone returns a detached copy of what NewShared made, or of another mount, with the options applied. Before
+// Linux 6.15 a detached mount can't be copied: then it is the mount itself, which serves one launch.
 func Clone(from *os.File, o program.MountOptions, idmap *os.File) (file *os.File, dir bool, err error) {
-	fd, err := retry(func() (int, error) {
-		return unix.OpenTree(int(from.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-	})
-	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.FcntlInt(from.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	var fd int
+	if isSpace(from) {
+		fd, err = copyRoot(from)
+	} else {
+		fd, err = copyTree(int(from.Fd()), "", unix.AT_EMPTY_PATH)
+		if errors.Is(err, unix.EINVAL) {
+			fd, err = unix.FcntlInt(from.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		}
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("copy mount %s: %w", from.Name(), err)
@@ -47,11 +50,7 @@ func Clone(from *os.File, o program.MountOptions, idmap *os.File) (file *os.File
 // it). Before Linux 6.15 that uses up from, which may be closed and nothing else afterwards. The caller
 // closes the file.
 func Below(from, at *os.File) (*os.File, error) {
-	open := func() (int, error) {
-		return retry(func() (int, error) {
-			return unix.OpenTree(int(at.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-		})
-	}
+	open := func() (int, error) { return copyTree(int(at.Fd()), "", unix.AT_EMPTY_PATH) }
 	fd, err := open()
 	if errors.Is(err, unix.EINVAL) {
 		fd, err = attached(from, open)

@@ -11,23 +11,30 @@ import (
 // attached calls open while the detached mount from is attached, in a mount namespace that lives no longer:
 // before Linux 6.15 the kernel copies only what is attached where the caller is (fs/namespace.c, check_mnt).
 func attached(from *os.File, open func() (int, error)) (fd int, err error) {
+	inThread(func() {
+		if err = attachHere(from); err == nil {
+			fd, err = open()
+		}
+	})
+	return fd, err
+}
+
+// inThread calls f in a thread that ends with it, so that what f does to its namespaces and working directory
+// is nobody else's.
+func inThread(f func()) {
 	done := make(chan struct{})
-	go func() {
+	go func() { // ends with f
 		defer close(done)
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			// The main thread must stay as it is: while this goroutine occupies it, the next gets another.
-			fd, err = attached(from, open)
+			inThread(f)
 			runtime.UnlockOSThread()
 			return
 		}
-		// Never unlocked: the thread ends with the goroutine, and its namespace with the thread.
-		if err = attachHere(from); err == nil {
-			fd, err = open()
-		}
+		f() // never unlocked: the thread ends with the goroutine, and its namespace with the thread
 	}()
 	<-done
-	return fd, err
 }
 
 func attachHere(from *os.File) error {
