@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/berth-runtime/berth/test/harness"
@@ -34,6 +36,18 @@ func TestRootRuntimeCannotBeOverwritten(t *testing.T) {
 	if s := victim.Status(); s.State != cri.ContainerState_CONTAINER_RUNNING {
 		t.Fatalf("the runtime's own program, which keeps still as pause, has state %v, code %d", s.State, s.ExitCode)
 	}
+	sealed := 0
+	for _, pid := range append(children(t, d.Keeper()), d.Keeper()) {
+		if is, own := seals(t, pid); own {
+			sealed++
+			if want := unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL; is&want != want {
+				t.Errorf("what process %d executes has seals %#x, wanted %#x", pid, is, want)
+			}
+		}
+	}
+	if sealed != 3 {
+		t.Errorf("%d processes execute berth-keeper, wanted the keeper, PID 1 of the pod and the victim", sealed)
+	}
 	attacker := pod.Run(shared(sleeper("attacker")))
 	// Its descriptor is held from before the end of the process until after: while it runs, writing
 	// fails with ETXTBSY whatever it is. The byte that is written is the one that is there.
@@ -53,6 +67,49 @@ echo tried`
 	if keeperSum(t) != binary {
 		t.Error("the keeper's binary has changed")
 	}
+}
+
+// seals are those of what a process executes (memfd_create(2)); own says that it is berth-keeper.
+func seals(t *testing.T, pid int) (is int, own bool) {
+	t.Helper()
+	command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !strings.HasPrefix(string(command), "berth-keeper\x00") && !strings.HasSuffix(string(command), "pause\x00") {
+		return 0, false
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	is, err = unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil {
+		t.Errorf("what process %d executes can't be sealed: %v", pid, err)
+	}
+	return is, true
+}
+
+// children are a process's.
+func children(t *testing.T, pid int) []int {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int
+	for _, path := range tasks {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for _, f := range strings.Fields(string(text)) {
+			child, err := strconv.Atoi(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, child)
+		}
+	}
+	return out
 }
 
 func keeperSum(t *testing.T) [sha256.Size]byte {
