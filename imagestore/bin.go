@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/sirupsen/logrus"
 )
+
+// binPrefix starts the names of directories that are being deleted.
+const binPrefix = "gone-"
 
 // bin deletes directories, which takes as long as they are large, behind its callers' backs. What is thrown into it is gone from its
 // place at once; what a crash leaves in it goes with the next start.
@@ -19,7 +23,7 @@ type bin struct {
 
 // throw moves path, which is on the same file system, into the bin. A path that isn't there is a success.
 func (b *bin) throw(path string) error {
-	into, err := os.MkdirTemp(b.dir, "gone-")
+	into, err := os.MkdirTemp(b.dir, binPrefix)
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,20 @@ func (b *bin) emptyOld() error {
 			}
 		}
 	})
+	return nil
+}
+
+// again deletes what couldn't be deleted before.
+func (b *bin) again() error {
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		return fmt.Errorf("empty the bin: %w", err)
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), binPrefix) {
+			b.remove(filepath.Join(b.dir, entry.Name()))
+		}
+	}
 	return nil
 }
 

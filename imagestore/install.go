@@ -21,14 +21,21 @@ type unpacking struct {
 	busy    bool          // somebody is at it
 	changed chan struct{} // closed when busy ends
 	staged  bool          // unpacked and checked, at dir
+	kept    time.Time     // since when no pull holds it; it waits for the next
 	dir     string
 	done    layer.Unpacked
 }
 
-// install gets an image's missing layers out of blobs and gives it its names. Nothing is left behind when it fails.
-func (s *Store) install(ctx context.Context, blobs manifest.Blobs, img *manifest.Image, n names) (*Image, error) {
+// install gets an image's missing layers out of blobs and gives it its names. When it fails nothing is left behind but whole layers, for a
+// while, where trying again may help.
+func (s *Store) install(ctx context.Context, blobs manifest.Blobs, img *manifest.Image, n names) (_ *Image, err error) {
 	missing := s.hold(img)
-	defer s.letGo(img)
+	defer func() {
+		s.letGo(img, err != nil && mendable(err))
+		if noRoom(err) {
+			s.dropStaged(0)
+		}
+	}()
 	if err := s.unpackAll(ctx, blobs, missing); err != nil {
 		return nil, err
 	}
@@ -54,15 +61,19 @@ func (s *Store) hold(img *manifest.Image) []manifest.Layer {
 	return missing
 }
 
-// letGo is hold's end.
-func (s *Store) letGo(img *manifest.Image) {
+// letGo is hold's end. keep is for layers that are whole and not recorded.
+func (s *Store) letGo(img *manifest.Image, keep bool) {
 	s.mu.Lock()
 	var dirs []string
 	for _, l := range img.Layers {
 		chain := l.ChainID.String()
 		if s.held[chain]--; s.held[chain] == 0 {
 			delete(s.held, chain)
-			if u := s.unpacking[chain]; u != nil { // never recorded
+			switch u := s.unpacking[chain]; {
+			case u == nil: // recorded
+			case keep && u.staged:
+				u.kept = time.Now()
+			default:
 				dirs = append(dirs, u.dir)
 				delete(s.unpacking, chain)
 			}
@@ -72,7 +83,7 @@ func (s *Store) letGo(img *manifest.Image) {
 	s.mu.Unlock()
 	for _, dir := range dirs {
 		if dir != "" {
-			s.bin.remove(dir)
+			s.discard(dir)
 		}
 	}
 	if orphans { // the image was removed while this pull held its layers
@@ -142,7 +153,7 @@ func (s *Store) claim(chain string) (mine *unpacking, wait <-chan struct{}) {
 func (s *Store) unpackClaimed(ctx context.Context, u *unpacking, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
 	dir, done, err := s.unpack(ctx, blobs, l, budget)
 	if err != nil && dir != "" {
-		s.bin.remove(dir)
+		s.discard(dir)
 		dir = ""
 	}
 	s.mu.Lock()

@@ -68,6 +68,7 @@ func (s *Store) placeLayers(img *manifest.Image, c change) error {
 		if err := os.Rename(l.from, to); err != nil {
 			return err
 		}
+		s.staged(l.from)
 		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size,
 			Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot}
 	}

@@ -110,7 +110,7 @@ func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.bin.remove(dir)
+			s.discard(dir)
 		}
 	}()
 	record, err := json.Marshal(snap)
@@ -125,7 +125,11 @@ func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
 			return err
 		}
 	}
-	return os.Rename(dir, s.snapshotDir(key))
+	if err := os.Rename(dir, s.snapshotDir(key)); err != nil {
+		return err
+	}
+	s.staged(dir)
+	return nil
 }
 
 // makeWritable makes what an overlay writes to.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -262,7 +263,9 @@ func TestRootUsage(t *testing.T) {
 	s := newTestStore(t)
 	usage := func() Usage {
 		t.Helper()
-		s.usage.at = s.usage.at.Add(-2 * usageAge)
+		s.meter.mu.Lock()
+		s.meter.next, s.meter.ended = time.Time{}, time.Time{}
+		s.meter.mu.Unlock()
 		u, err := s.Usage(t.Context())
 		if err != nil {
 			t.Fatal(err)

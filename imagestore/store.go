@@ -2,6 +2,7 @@ package imagestore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +34,9 @@ type Store struct {
 	slots    chan struct{} // one for each layer that is being unpacked
 	flights  *flights
 	bin      bin
-	usage    usageCache
+	meter    meter
+	tending  sync.WaitGroup // tend, which untend ends
+	untend   context.CancelFunc
 
 	// commit orders the writers of db. It is taken before mu, and held over disk waits.
 	commit sync.Mutex
@@ -46,6 +49,7 @@ type Store struct {
 	unpacking map[string]*unpacking
 	held      map[string]int // layers that a running pull needs, by chain ID
 	snapshots map[string]*snapshot
+	making    map[string]bool // directories in staging that somebody is at
 
 	view atomic.Pointer[view]
 }
@@ -63,6 +67,8 @@ func Open(ctx context.Context, root string, cfg Config, log logrus.FieldLogger) 
 	if err := s.load(ctx); err != nil {
 		return nil, fmt.Errorf("open image store: %w", errors.Join(err, s.Close()))
 	}
+	ctx, s.untend = context.WithCancel(context.WithoutCancel(ctx))
+	s.tending.Go(func() { s.tend(ctx) })
 	return s, nil
 }
 
@@ -102,11 +108,16 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
 			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate}), slots: make(chan struct{}, slots), flights: newFlights(),
 		bin:       bin{dir: filepath.Join(root, "staging"), log: log},
-		unpacking: map[string]*unpacking{}, held: map[string]int{}}, nil
+		unpacking: map[string]*unpacking{}, held: map[string]int{}, making: map[string]bool{}}, nil
 }
 
 // Close stops pulls, waits for deletions, and gives the store's lock back. It may be called twice.
 func (s *Store) Close() error {
+	if s.untend != nil {
+		s.untend()
+	}
+	s.tending.Wait()
+	s.meter.close()
 	s.flights.stop()
 	s.bin.wait()
 	return s.db.close()
@@ -126,6 +137,28 @@ func (s *Store) layerDir(chain string) string {
 	return filepath.Join(s.root, "layers", strings.TrimPrefix(chain, "sha256:"))
 }
 
+// newStaging makes a directory that is the caller's until discard or staged.
 func (s *Store) newStaging(prefix string) (string, error) {
-	return os.MkdirTemp(filepath.Join(s.root, "staging"), prefix+"-")
+	dir := filepath.Join(s.root, "staging", prefix+"-"+rand.Text())
+	s.mu.Lock()
+	s.making[dir] = true // first: a sweep that sees the directory must know it
+	s.mu.Unlock()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		s.staged(dir)
+		return "", err
+	}
+	return dir, nil
+}
+
+// staged says that a directory of newStaging went to its place.
+func (s *Store) staged(dir string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.making, dir)
+}
+
+// discard deletes a directory of newStaging.
+func (s *Store) discard(dir string) {
+	s.bin.remove(dir)
+	s.staged(dir)
 }

@@ -3,83 +3,162 @@ package imagestore
 import (
 	"context"
 	"fmt"
-	"io/fs"
-	"path/filepath"
+	"maps"
 	"sync"
-	"syscall"
 	"time"
 )
 
 const (
-	// Writable layers are measured anew when somebody asks and the last measure is older.
+	// usageAge is how old a measure of the writable layers may be when somebody asks; measuring then begins anew, behind the asker's back.
 	usageAge = 10 * time.Second
-	// maxWalk bounds one measure: what a container fills with more files than that is counted as far as this.
-	maxWalk = 500_000
+	// restFactor bounds what measuring takes of the machine: a round that took a second is followed by 20 without one.
+	restFactor = 20
+	// firstMeasure is how long an asker waits when nothing was measured yet.
+	firstMeasure = time.Second
 )
 
-// usageCache is what writable layers take.
-type usageCache struct {
-	mu            sync.Mutex
-	at            time.Time
-	bytes, inodes uint64
+// SnapshotUsage is what one writable layer takes.
+type SnapshotUsage struct {
+	Bytes, Inodes uint64
+	// At is when that was measured.
+	At time.Time
 }
 
-// Usage tells what the store takes on the disk. Layers are counted as they were unpacked, without looking at the disk; writable layers by walking
-// them, at most every 10 seconds and to a bound. The error is the context's.
+// meter knows what writable layers take. They are walked, in rounds, and only while somebody asks.
+type meter struct {
+	mu      sync.Mutex
+	sizes   map[string]SnapshotUsage // by key
+	ended   time.Time                // of the last round
+	next    time.Time                // no round begins before
+	running chan struct{}            // closed when the present round ends; nil: there is none
+	stop    context.CancelFunc
+	stopped bool
+	workers sync.WaitGroup // rounds
+}
+
+// Usage tells what the store takes on the disk: layers as they were unpacked, and writable layers as they were last measured. It looks at
+// memory only; a first measure is waited for, but not long. The error is the context's.
 func (s *Store) Usage(ctx context.Context) (Usage, error) {
-	usage := Usage{Mountpoint: s.root}
-	if err := s.measure(ctx); err != nil {
+	if err := s.meter.fresh(ctx, s.measureAll); err != nil {
 		return Usage{}, fmt.Errorf("measure writable layers: %w", err)
 	}
-	usage.Bytes, usage.Inodes = s.usage.total()
+	usage := Usage{Mountpoint: s.root}
+	s.meter.mu.Lock()
+	sizes := maps.Clone(s.meter.sizes)
+	s.meter.mu.Unlock()
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.snapshots {
+		usage.Bytes += sizes[key].Bytes
+		usage.Inodes += sizes[key].Inodes
+	}
 	for _, record := range s.layers {
 		usage.Bytes += uint64(record.Bytes)
 		usage.Inodes += uint64(record.Inodes)
 	}
-	s.mu.Unlock()
+	for _, u := range s.unpacking {
+		usage.Bytes += uint64(u.done.Bytes)
+		usage.Inodes += uint64(u.done.Inodes)
+	}
 	usage.Bytes += uint64(s.db.size())
 	usage.Inodes++
 	return usage, nil
 }
 
-func (c *usageCache) total() (bytes, inodes uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.bytes, c.inodes
+// SnapshotUsage tells what the writable layer named key takes. It never waits: one that wasn't measured yet takes what it did when it was
+// made, at the time of asking. Errors: ErrNotFound.
+func (s *Store) SnapshotUsage(key string) (SnapshotUsage, error) {
+	s.mu.Lock()
+	snap := s.snapshots[key]
+	s.mu.Unlock()
+	if snap == nil {
+		return SnapshotUsage{}, fmt.Errorf("measure snapshot %s: %w", key, ErrNotFound)
+	}
+	s.meter.start(s.measureAll)
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	size, measured := s.meter.sizes[key]
+	if !measured {
+		return SnapshotUsage{Bytes: 4 * 4096, Inodes: 4, At: time.Now()}, nil
+	}
+	return size, nil
 }
 
-// measure walks the writable layers, unless somebody did lately. Only one caller at a time walks; the others wait for it.
-func (s *Store) measure(ctx context.Context) error {
-	s.usage.mu.Lock()
-	defer s.usage.mu.Unlock()
-	if time.Since(s.usage.at) < usageAge {
+// fresh starts a round when it is time for one, and waits when there was none before.
+func (m *meter) fresh(ctx context.Context, measure func(context.Context) map[string]SnapshotUsage) error {
+	running := m.start(measure)
+	m.mu.Lock()
+	first := m.ended.IsZero()
+	m.mu.Unlock()
+	if running == nil || !first {
 		return nil
 	}
-	var bytes, inodes uint64
-	err := filepath.WalkDir(filepath.Join(s.root, "snapshots"), func(_ string, entry fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			return nil // being deleted
-		}
-		if inodes >= maxWalk {
-			return filepath.SkipAll
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return nil
-		}
-		if st, is := info.Sys().(*syscall.Stat_t); is {
-			bytes += uint64(st.Blocks) * 512
-			inodes++
-		}
+	timer := time.NewTimer(firstMeasure)
+	defer timer.Stop()
+	select {
+	case <-running:
 		return nil
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// start returns what is closed when the present round ends; nil when there is none.
+func (m *meter) start(measure func(context.Context) map[string]SnapshotUsage) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running != nil || m.stopped || time.Now().Before(m.next) {
+		return m.running
+	}
+	var ctx context.Context
+	ctx, m.stop = context.WithCancel(context.Background()) // the daemon's own work; ends with close
+	done := make(chan struct{})
+	m.running = done
+	m.workers.Go(func() {
+		began := time.Now()
+		sizes := measure(ctx)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.sizes, m.running, m.ended = sizes, nil, time.Now()
+		m.next = m.ended.Add(max(usageAge, restFactor*time.Since(began)))
+		m.stop()
+		close(done)
 	})
-	if err != nil {
-		return err
+	return done
+}
+
+// close ends a round that runs, and lets none begin.
+func (m *meter) close() {
+	m.mu.Lock()
+	m.stopped = true
+	if m.running != nil {
+		m.stop()
 	}
-	s.usage.at, s.usage.bytes, s.usage.inodes = time.Now(), bytes, inodes
-	return nil
+	m.mu.Unlock()
+	m.workers.Wait()
+}
+
+// measureAll walks the writable layers. One that can't be walked keeps the size it had.
+func (s *Store) measureAll(ctx context.Context) map[string]SnapshotUsage {
+	keys, err := s.Snapshots()
+	if err != nil {
+		return nil
+	}
+	s.meter.mu.Lock()
+	old := s.meter.sizes
+	s.meter.mu.Unlock()
+	sizes := make(map[string]SnapshotUsage, len(keys))
+	for _, key := range keys {
+		bytes, inodes, err := diskUsage(ctx, s.snapshotDir(key))
+		if err != nil {
+			if last, measured := old[key]; measured {
+				sizes[key] = last
+			}
+			continue
+		}
+		sizes[key] = SnapshotUsage{Bytes: bytes, Inodes: inodes, At: time.Now()}
+	}
+	return sizes
 }
