@@ -340,51 +340,6 @@ func TestRootPodNamespacesAndExec(t *testing.T) {
 	}
 }
 
-func BenchmarkContainer(b *testing.B) {
-	needRoot(b)
-	n := testNode(b)
-	dir := rootDir(b)
-	for b.Loop() {
-		root, _, err := mount.Bind(dir, program.MountOptions{}, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		l, err := n.PrepareContainer(Container{Spec: testSpec(), Root: root})
-		if err != nil {
-			b.Fatal(err)
-		}
-		fds := make([]int, len(l.Files))
-		for i, f := range l.Files {
-			fds[i] = int(f.Fd())
-		}
-		c, err := launch.Start(l.Program, fds)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := c.Wait(); err != nil {
-			b.Fatal(l.Explain(err))
-		}
-		b.StopTimer()
-		l.Close()
-		root.Close()
-		unix.Close(c.PidFD)
-		unix.Wait4(c.PID, nil, 0, nil)
-		b.StartTimer()
-	}
-}
-
-func BenchmarkPrepareContainer(b *testing.B) {
-	needRoot(b)
-	n := testNode(b)
-	for b.Loop() {
-		l, err := n.PrepareContainer(Container{Spec: testSpec(), Root: os.Stdin})
-		if err != nil {
-			b.Fatal(err)
-		}
-		l.Close()
-	}
-}
-
 func TestProcessesGetALimitOfOpenFiles(t *testing.T) {
 	asked := []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 5, Hard: 6}}
 	if got := withFiles(asked); !slices.Equal(got, asked) {

@@ -147,7 +147,7 @@ func startJoined(t *testing.T, l *Launch) *os.File {
 }
 
 // podNamespaces makes a pod's namespaces, which end with the test.
-func podNamespaces(t *testing.T, n *Node, in Pod) map[specs.LinuxNamespaceType]*os.File {
+func podNamespaces(t testing.TB, n *Node, in Pod) map[specs.LinuxNamespaceType]*os.File {
 	t.Helper()
 	parent, child, err := SocketPair()
 	if err != nil {

@@ -21,8 +21,15 @@ type builder struct {
 	err   error
 }
 
+// What a usual container's program fits in; steps are large, and growing their slice is half of compiling.
+const (
+	usualSteps = 384
+	usualData  = 16 << 10
+)
+
 func newBuilder() *builder {
-	return &builder{p: Program{Clone: Clone{Cgroup: NoSlot}}, seen: map[string]uint32{}}
+	p := Program{Clone: Clone{Cgroup: NoSlot}, Steps: make([]Step, 0, usualSteps), Data: make([]byte, 0, usualData)}
+	return &builder{p: p, seen: make(map[string]uint32, usualSteps)}
 }
 
 // program returns what was built, or the first error.
