@@ -40,16 +40,16 @@ func (f *fakeRooms) RunPod(_ context.Context, pod *spec.Pod) (string, error) {
 }
 func (f *fakeRooms) StopPod(_ context.Context, id string) error   { return f.note("StopPod", id) }
 func (f *fakeRooms) RemovePod(_ context.Context, id string) error { return f.note("RemovePod", id) }
-func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, error) {
+func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error) {
 	if err := f.note("Pod", id); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, p := range f.pods {
 		if p.ID == id {
-			return p, nil
+			return p, f.containers, nil
 		}
 	}
-	return nil, fmt.Errorf("pod %s: %w", id, sandbox.ErrNotFound)
+	return nil, nil, fmt.Errorf("pod %s: %w", id, sandbox.ErrNotFound)
 }
 func (f *fakeRooms) Pods(filter sandbox.PodFilter) []*sandbox.PodInfo {
 	_ = f.note("Pods", filter)

@@ -9,12 +9,12 @@ import (
 )
 
 // Pods is what the door asks of pod sandboxes. Stop and remove succeed for an
-// unknown id; Pod takes any unique prefix of an id.
+// unknown id; an id may be cut short. Pod shows all of one moment.
 type Pods interface {
 	RunPod(ctx context.Context, pod *spec.Pod) (id string, err error)
 	StopPod(ctx context.Context, id string) error
 	RemovePod(ctx context.Context, id string) error
-	Pod(id string) (*sandbox.PodInfo, error)
+	Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error)
 	Pods(sandbox.PodFilter) []*sandbox.PodInfo
 }
 
@@ -53,20 +53,20 @@ func (s *runtimeService) RemovePodSandbox(ctx context.Context, req *v1.RemovePod
 	return &v1.RemovePodSandboxResponse{}, nil
 }
 
-// PodSandboxStatus gives the pod and its containers, and a time that all of it is
-// at least as new as: with evented PLEG, kubelet then asks for no container on
-// its own.
+// PodSandboxStatus gives the pod and its containers, all of one moment, and a time
+// that this moment is not before: with evented PLEG, kubelet then asks for no
+// container on its own.
 func (s *runtimeService) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusRequest) (*v1.PodSandboxStatusResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
 	at := s.now()
-	pod, err := s.pods.Pod(req.PodSandboxId)
+	pod, containers, err := s.pods.Pod(req.PodSandboxId)
 	if err != nil {
 		return nil, err
 	}
 	out := &v1.PodSandboxStatusResponse{Status: encodePodStatus(pod), Timestamp: encodeTime(at)}
-	for _, c := range s.containers.Containers(sandbox.ContainerFilter{PodID: pod.ID}) {
+	for _, c := range containers {
 		out.ContainersStatuses = append(out.ContainersStatuses, encodeContainerStatus(c))
 	}
 	if req.Verbose {

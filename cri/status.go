@@ -28,6 +28,7 @@ var outcomes = []outcome{
 	// First: whatever is wrong with the image.
 	{sandbox.ErrImageVolume, "sandbox.ErrImageVolume", codes.Unknown, "ImageVolumeMountFailed: "},
 	{sandbox.ErrNotFound, "sandbox.ErrNotFound", codes.NotFound, ""},
+	{sandbox.ErrAmbiguous, "sandbox.ErrAmbiguous", codes.InvalidArgument, ""},
 	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},

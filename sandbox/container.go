@@ -40,15 +40,21 @@ func newContainer(p *pod, rec containerRecord) *container {
 	if rec.State == ContainerExited || rec.State == containerRemoving {
 		close(c.ended)
 	}
-	c.publish()
+	c.show()
 	return c
 }
 
 func (c *container) visible() bool { return c.info.Load() != nil }
 
-// publish shows the record to readers. The caller has the lock, or the only
-// reference.
+// publish shows the record to readers, alone and with its pod. The caller has the
+// lock, or the only reference to the pod.
 func (c *container) publish() {
+	c.show()
+	c.pod.gather()
+}
+
+// show is publish for a container that its pod doesn't list.
+func (c *container) show() {
 	if c.record.State == containerCreating || c.record.State == containerGone {
 		c.info.Store(nil)
 		return

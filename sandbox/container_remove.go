@@ -15,6 +15,9 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
 	_, err = m.tasks.do(ctx, "remove container "+c.id, stopPodTime, func(ctx context.Context) (string, error) {
 		// The start that the turn might have to wait for is broken off by the stop.
 		if err := m.stop(ctx, c, 0); err != nil {

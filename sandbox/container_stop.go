@@ -38,6 +38,9 @@ func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Durat
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
 	return m.stop(ctx, c, grace)
 }
 

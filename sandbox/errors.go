@@ -8,8 +8,10 @@ import (
 // What callers can tell apart with errors.Is. A configuration that breaks a rule
 // is a *spec.FieldError.
 var (
-	// ErrNotFound: no pod or container has this id, or a prefix of one that is no other's.
+	// ErrNotFound: no pod or container has this id, or one that begins so.
 	ErrNotFound = errors.New("not found")
+	// ErrAmbiguous: several pods or containers have an id that begins so.
+	ErrAmbiguous = errors.New("ambiguous id")
 	// ErrState: the pod's or container's state does not allow the call.
 	ErrState = errors.New("wrong state")
 	// ErrImageVolume: an image can't be mounted as a volume.
@@ -19,6 +21,8 @@ var (
 	// ErrClosed: the manager is closing. The call may be repeated with the next daemon.
 	ErrClosed = errors.New("runtime is closing")
 )
+
+func notFound(kind, id string) error { return fmt.Errorf("%s %q: %w", kind, id, ErrNotFound) }
 
 // stateError says which call a state refuses.
 func stateError(event, kind, id, state any) error {

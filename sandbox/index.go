@@ -81,11 +81,11 @@ func find[T interface{ visible() bool }](all map[string]T, kind, id string) (T, 
 	}
 	switch n {
 	case 0:
-		return none, fmt.Errorf("%s %q: %w", kind, id, ErrNotFound)
+		return none, notFound(kind, id)
 	case 1:
 		return found, nil
 	default:
-		return none, fmt.Errorf("%s %q is the beginning of %d ids: %w", kind, id, n, ErrNotFound)
+		return none, fmt.Errorf("%s %q is the beginning of %d ids: %w", kind, id, n, ErrAmbiguous)
 	}
 }
 

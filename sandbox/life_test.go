@@ -17,7 +17,7 @@ import (
 func TestPodLife(t *testing.T) {
 	d := newWorld(t).start()
 	id := d.runPod(podConfig("web"))
-	info, err := d.m.Pod(id)
+	info, _, err := d.m.Pod(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,13 +27,13 @@ func TestPodLife(t *testing.T) {
 	if want := filepath.Join(d.dir, "netns", "berth-"+id); info.NetNS != want {
 		t.Errorf("namespace at %s, wanted %s", info.NetNS, want)
 	}
-	if short, err := d.m.Pod(id[:12]); err != nil || short != info {
+	if short, _, err := d.m.Pod(id[:12]); err != nil || short != info {
 		t.Errorf("by the beginning of its id: %v, %v", short, err)
 	}
 	if err := d.m.StopPod(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if info, _ := d.m.Pod(id); info.State != PodNotReady {
+	if info, _, _ := d.m.Pod(id); info.State != PodNotReady {
 		t.Errorf("stopped pod is %s", info.State)
 	}
 	d.settled()
@@ -47,7 +47,7 @@ func TestPodLife(t *testing.T) {
 			t.Errorf("remove: %v", err)
 		}
 	}
-	if _, err := d.m.Pod(id); !errors.Is(err, ErrNotFound) {
+	if _, _, err := d.m.Pod(id); !errors.Is(err, ErrNotFound) {
 		t.Errorf("removed pod: %v", err)
 	}
 	d.settled()
@@ -113,7 +113,7 @@ func TestUnknownIDs(t *testing.T) {
 				t.Errorf("%s %q: %v", what, id, err)
 			}
 		}
-		_, pod := d.m.Pod(id)
+		_, _, pod := d.m.Pod(id)
 		_, container := d.m.Container(id)
 		_, create := d.m.CreateContainer(ctx, id, containerConfig("c"))
 		_, exec := d.m.ExecSync(ctx, id, []string{"true"}, 0)
@@ -265,7 +265,7 @@ func TestSharedPIDNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.eventually("pod is not ready", func() error {
-		if info, err := d.m.Pod(pod); err != nil || info.State == PodReady {
+		if info, _, err := d.m.Pod(pod); err != nil || info.State == PodReady {
 			return errors.New("it is ready")
 		}
 		return nil
@@ -284,7 +284,7 @@ func TestNodeNamespacesNeedNothing(t *testing.T) {
 	config.Hostname = ""
 	config.Security.Namespaces = spec.Namespaces{Network: spec.NamespaceNode, IPC: spec.NamespaceNode, PID: spec.NamespaceNode}
 	id := d.runPod(config)
-	info, _ := d.m.Pod(id)
+	info, _, _ := d.m.Pod(id)
 	if len(info.IPs) != 0 || info.NetNS != "" {
 		t.Errorf("pod on the host's network is %+v", info)
 	}

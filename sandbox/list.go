@@ -5,15 +5,24 @@ import (
 	"strings"
 )
 
-// Pod returns the pod with that id, or whose id alone begins so. Otherwise the
-// error is ErrNotFound.
-func (m *Manager) Pod(id string) (*PodInfo, error) {
+// Pod returns the pod with that id, or whose id alone begins so, and
+// its containers, the oldest first: all as they were at one moment after the call
+// began. Otherwise the error is ErrNotFound. It waits for nothing.
+func (m *Manager) Pod(id string) (*PodInfo, []*ContainerInfo, error) {
 	p, err := m.index.pod(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p.info.Load(), nil
+	whole := p.whole.Load()
+	if whole.pod == nil { // removed since it was found
+		return nil, nil, notFound("pod", id)
+	}
+	containers := slices.Clone(whole.containers)
+	slices.SortFunc(containers, byAge)
+	return whole.pod, containers, nil
 }
+
+func byAge(a, b *ContainerInfo) int { return a.CreatedAt.Compare(b.CreatedAt) }
 
 // Pods lists the pods that f chooses, the oldest first. It waits for nothing.
 func (m *Manager) Pods(f PodFilter) []*PodInfo {
@@ -34,7 +43,11 @@ func (m *Manager) Container(id string) (*ContainerInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.info.Load(), nil
+	i := c.info.Load()
+	if i == nil { // removed since it was found
+		return nil, notFound("container", id)
+	}
+	return i, nil
 }
 
 // Containers lists the containers that f chooses, the oldest first. It waits for
@@ -46,7 +59,7 @@ func (m *Manager) Containers(f ContainerFilter) []*ContainerInfo {
 			out = append(out, i)
 		}
 	}
-	slices.SortFunc(out, func(a, b *ContainerInfo) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	slices.SortFunc(out, byAge)
 	return out
 }
 

@@ -15,7 +15,8 @@ import (
 const closeTime = 10 * time.Second
 
 // Manager runs pods and containers. Its methods may be called concurrently.
-// Where they take an id, the beginning of one will do if no other begins so.
+// Where they take an id, the beginning of one will do if no other begins so
+// (ErrAmbiguous otherwise).
 type Manager struct {
 	cfg      Config
 	parts    Parts

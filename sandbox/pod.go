@@ -19,6 +19,7 @@ type pod struct {
 	id     string
 	config *spec.Pod
 	info   atomic.Pointer[PodInfo] // what clients see; nil: nothing
+	whole  atomic.Pointer[podWhole]
 
 	// turn holds one token: whoever has it may set up and tear down things of the
 	// pod. It is waited for with a context; state has a lock of its own.
@@ -47,14 +48,34 @@ func newPod(ctx context.Context, rec podRecord) *pod {
 
 func (p *pod) visible() bool { return p.info.Load() != nil }
 
+// podWhole is a pod and its containers at one moment, as clients see them. It is
+// immutable.
+type podWhole struct {
+	pod        *PodInfo // nil: nothing is seen
+	containers []*ContainerInfo
+}
+
 // publish shows the record to readers. The caller has the lock, or the only
 // reference.
 func (p *pod) publish() {
 	if p.record.State == podCreating || p.record.State == podGone {
 		p.info.Store(nil)
-		return
+	} else {
+		p.info.Store(p.record.info())
 	}
-	p.info.Store(p.record.info())
+	p.gather()
+}
+
+// gather shows pod and containers together as they are now. The caller has the
+// lock, or the only reference.
+func (p *pod) gather() {
+	whole := &podWhole{pod: p.info.Load()}
+	for _, c := range p.containers {
+		if i := c.info.Load(); i != nil {
+			whole.containers = append(whole.containers, i)
+		}
+	}
+	p.whole.Store(whole)
 }
 
 // take waits for the pod's turn. The caller calls leave once.

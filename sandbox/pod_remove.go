@@ -15,6 +15,9 @@ func (m *Manager) RemovePod(ctx context.Context, id string) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
 	_, err = m.tasks.do(ctx, "remove pod "+p.id, stopPodTime, func(ctx context.Context) (string, error) {
 		return "", m.removePod(ctx, p)
 	})

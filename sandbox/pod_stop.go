@@ -21,6 +21,9 @@ func (m *Manager) StopPod(ctx context.Context, id string) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
 	_, err = m.tasks.do(ctx, "stop pod "+p.id, stopPodTime, func(ctx context.Context) (string, error) {
 		return "", m.stopPod(ctx, p)
 	})

@@ -104,6 +104,7 @@ func (r *recovery) pod(saved *savedPod) {
 	if lost != nil && rec.State == PodReady {
 		r.m.log.WithFields(logrus.Fields{"pod": p.id, "error": lost}).Warn("pod does not live any more")
 	}
+	p.gather()
 	r.m.index.addPod(p)
 	if len(work) > 0 {
 		r.m.tasks.goes(func(ctx context.Context) { r.finish(ctx, p, work) })

@@ -136,6 +136,9 @@ func TestRunningContainersRunOn(t *testing.T) {
 	if info, _ := second.m.Container(ends); info.State != ContainerExited || info.ExitCode != 137 || info.FinishedAt.IsZero() {
 		t.Errorf("container that ended is %+v", info)
 	}
+	if _, containers, err := second.m.Pod(pod); err != nil || len(containers) != 3 {
+		t.Errorf("the pod has %d containers, %v, want 3", len(containers), err)
+	}
 	if _, err := second.m.ExecSync(t.Context(), running, []string{"true"}, 0); err != nil {
 		t.Errorf("exec: %v", err)
 	}
@@ -180,7 +183,7 @@ func TestReboot(t *testing.T) {
 	if err != nil || info.State != ContainerExited || info.ExitCode != 255 || info.Reason != ReasonUnknown {
 		t.Errorf("container is %+v, %v", info, err)
 	}
-	if info, _ := second.m.Pod(pod); info.State != PodNotReady {
+	if info, _, _ := second.m.Pod(pod); info.State != PodNotReady {
 		t.Errorf("pod is %s", info.State)
 	}
 	second.settled() // its address too is free
@@ -210,7 +213,7 @@ func TestKeeperLostEverything(t *testing.T) {
 	if info, _ := second.m.Container(id); info.State != ContainerExited || info.Reason != ReasonUnknown {
 		t.Errorf("container is %+v", info)
 	}
-	if info, _ := second.m.Pod(pod); info.State != PodNotReady {
+	if info, _, _ := second.m.Pod(pod); info.State != PodNotReady {
 		t.Errorf("pod is %s", info.State)
 	}
 	second.settled()
