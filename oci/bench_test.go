@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/berth-runtime/berth/oci/seccomp"
@@ -78,6 +77,7 @@ func benchmarkLaunch(b *testing.B, n *Node, in Container) {
 			b.Fatal(err)
 		}
 	}
+	launcher := newLauncher(b)
 	var prepared, launched []time.Duration
 	for b.Loop() {
 		root, _, err := mount.Bind(dir, program.MountOptions{}, nil)
@@ -96,7 +96,7 @@ func benchmarkLaunch(b *testing.B, n *Node, in Container) {
 			fds[i] = int(f.Fd())
 		}
 		start = time.Now()
-		c, err := launch.Start(l.Program, fds)
+		c, err := launcher.Start(l.Program, fds)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -135,7 +134,7 @@ func runLaunch(t testing.TB, l *Launch, outR, outW *os.File) (unix.WaitStatus, s
 	for i, f := range l.Files {
 		fds[i] = int(f.Fd())
 	}
-	c, err := launch.Start(p, fds)
+	c, err := newLauncher(t).Start(p, fds)
 	if err != nil {
 		t.Fatal(err)
 	}

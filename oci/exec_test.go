@@ -17,6 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func newLauncher(t testing.TB) *launch.Launcher {
+	t.Helper()
+	l := launch.New(1)
+	t.Cleanup(l.Close)
+	return l
+}
+
 // start launches and leaves running; the test's end kills it.
 func start(t *testing.T, l *Launch) *launch.Child {
 	t.Helper()
@@ -24,7 +31,7 @@ func start(t *testing.T, l *Launch) *launch.Child {
 	for i, f := range l.Files {
 		fds[i] = int(f.Fd())
 	}
-	c, err := launch.Start(l.Program, fds)
+	c, err := newLauncher(t).Start(l.Program, fds)
 	if err != nil {
 		t.Fatal(err)
 	}

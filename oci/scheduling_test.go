@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -102,7 +101,7 @@ func startExec(t *testing.T, l *Launch) int {
 	for i, f := range l.Files {
 		fds[i] = int(f.Fd())
 	}
-	c, err := launch.Start(l.Program, fds)
+	c, err := newLauncher(t).Start(l.Program, fds)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -28,6 +27,81 @@ func (e *StepError) Error() string {
 // Unwrap returns the errno.
 func (e *StepError) Unwrap() error { return e.Errno }
 
+// Launcher starts children. Its methods may be called from several goroutines at once.
+type Launcher struct {
+	turns chan struct{} // one for each zygote that may be there
+
+	mu     sync.Mutex
+	idle   []*zygote
+	closed bool
+}
+
+// New returns a launcher with up to that many zygotes, 1 or more. They are made when they are first needed, so
+// that they belong to the cgroup that this process is in then.
+func New(zygotes int) *Launcher {
+	return &Launcher{turns: make(chan struct{}, zygotes)}
+}
+
+// Close ends the zygotes; the children live on. No Start may be under way, or come after it.
+func (l *Launcher) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, z := range l.idle {
+		z.close()
+	}
+	l.idle, l.closed = nil, true
+}
+
+// take gives a zygote to use alone, until it is given back.
+func (l *Launcher) take() (*zygote, error) {
+	l.turns <- struct{}{} // in its turn: one is given back as soon as a child exists
+	l.mu.Lock()
+	if n := len(l.idle); n > 0 {
+		z := l.idle[n-1]
+		l.idle = l.idle[:n-1]
+		l.mu.Unlock()
+		return z, nil
+	}
+	l.mu.Unlock()
+	z, err := hatchZygote()
+	if err != nil {
+		<-l.turns
+	}
+	return z, err
+}
+
+// giveBack takes a zygote back, unless it is good for nothing any more.
+func (l *Launcher) giveBack(z *zygote, err error) {
+	if errors.Is(err, errZygote) {
+		z.close()
+	} else {
+		l.mu.Lock()
+		l.idle = append(l.idle, z)
+		l.mu.Unlock()
+	}
+	<-l.turns
+}
+
+// fork makes the child of a program. A zygote that somebody has killed is replaced.
+func (l *Launcher) fork(p *program.Program, d descriptors, files []int) (pid, pidfd int, err error) {
+	for {
+		z, err := l.take()
+		if err != nil {
+			return 0, -1, err
+		}
+		blob, err := encode(p, d, z.base)
+		if err != nil {
+			l.giveBack(z, nil)
+			return 0, -1, err
+		}
+		pid, pidfd, err := z.run(blob, files)
+		l.giveBack(z, err)
+		if !errors.Is(err, errGone) {
+			return pid, pidfd, err
+		}
+	}
+}
+
 // Child is a process that walks a program.
 type Child struct {
 	// PID is the child's, in this process's PID namespace.
@@ -37,79 +111,46 @@ type Child struct {
 	status *os.File
 }
 
-// Start forks a child that walks the program. files[i] is the descriptor of slot i, each 3 or more;
-// they stay open here, and the child closes all others before its first step. Start returns as soon as
-// the child exists, and its id maps are written; Wait tells how it fared. It may be called from several
-// goroutines at once.
+// Start makes a child of this process that walks the program. files[i] is the descriptor of slot i; they stay open
+// here, and the child has no others but 0 to 2. Start returns as soon as the child exists, and its id maps are
+// written; Wait tells how it fared.
 //
-// Errors: files don't match the slots, clone3 refuses (ENOSPC: too many namespaces, EAGAIN: too many
-// processes), an id map is refused. Then there is no child.
-func Start(p *program.Program, files []int) (*Child, error) {
+// Errors: files don't match the slots, the program is too long (E2BIG), clone3 refuses (ENOSPC: too many namespaces,
+// EAGAIN: too many processes), an id map is refused. Then there is no child. When a zygote was killed at this very
+// moment there may be one: it is in the program's cgroup, or about to fail.
+func (l *Launcher) Start(p *program.Program, files []int) (*Child, error) {
 	if len(files) != len(p.Slots) {
 		return nil, fmt.Errorf("launch program with %d slots: %d descriptors given", len(p.Slots), len(files))
-	}
-	for i, fd := range files {
-		if fd < 3 {
-			return nil, fmt.Errorf("launch program: slot %d is descriptor %d, below 3", i, fd)
-		}
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make status pipe: %w", err)
 	}
-	t := &tape{ops: resolve(p, files), errFD: uintptr(pipe[1]), pidfd: -1}
-	// The kernel and the child see addresses that the garbage collector doesn't: nothing of it may
-	// live on a goroutine's stack, which moves when it grows.
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	pin.Pin(t)
-	if len(p.Data) > 0 {
-		pin.Pin(&p.Data[0])
-	}
+	defer unix.Close(pipe[1])
+	give := append(append(make([]int, 0, len(files)+2), files...), pipe[1])
 	mapped := p.Clone.Flags&unix.CLONE_NEWUSER != 0
 	var sync [2]int
 	if mapped {
 		if err := unix.Pipe2(sync[:], unix.O_CLOEXEC); err != nil {
-			closeAll(pipe[:])
+			unix.Close(pipe[0])
 			return nil, fmt.Errorf("make sync pipe: %w", err)
 		}
-		t.syncFD = uintptr(sync[0])
-		defer closeAll(sync[:])
+		defer unix.Close(sync[0])
+		defer unix.Close(sync[1])
+		give = append(give, sync[0])
 	}
-	t.close = gaps(append(slices.Clone(files), pipe[1]), sync[0])
-	pid, errno := clone(p, t, files)
-	unix.Close(pipe[1])
-	if errno != 0 {
+	pid, pidfd, err := l.fork(p, number(len(files), mapped), give)
+	if err != nil {
 		unix.Close(pipe[0])
-		return nil, fmt.Errorf("clone3: %w", errno)
+		return nil, err
 	}
-	c := &Child{PID: pid, PidFD: int(t.pidfd), status: os.NewFile(uintptr(pipe[0]), "launch status")}
+	c := &Child{PID: pid, PidFD: pidfd, status: os.NewFile(uintptr(pipe[0]), "launch status")}
 	if mapped {
 		if err := c.mapIDs(p, sync[1]); err != nil {
 			return nil, errors.Join(err, c.abort())
 		}
 	}
 	return c, nil
-}
-
-func clone(p *program.Program, t *tape, files []int) (int, syscall.Errno) {
-	ca := &cloneArgs{
-		flags:      p.Clone.Flags | unix.CLONE_PIDFD,
-		pidfd:      uint64(uintptr(unsafe.Pointer(&t.pidfd))),
-		exitSignal: uint64(syscall.SIGCHLD),
-	}
-	if p.Clone.Cgroup != program.NoSlot {
-		ca.flags |= unix.CLONE_INTO_CGROUP
-		ca.cgroup = uint64(files[p.Clone.Cgroup])
-	}
-	// ForkLock keeps descriptors that other goroutines are just opening without O_CLOEXEC out of the
-	// child; the thread stays ours so that the fork hooks see one and the same.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	syscall.ForkLock.Lock()
-	pid, errno := fork(ca, t)
-	syscall.ForkLock.Unlock()
-	return int(pid), errno
 }
 
 // mapIDs writes the child's id maps (user_namespaces(7)) and lets it go.
@@ -161,72 +202,5 @@ func (c *Child) Wait() (pid int, err error) {
 		default:
 			return pid, &StepError{Step: int(m.value), Errno: syscall.Errno(m.errno)}
 		}
-	}
-}
-
-// resolve fills addresses and descriptors into the program's steps and data. It writes to p.Data, whose
-// address must not change any more; Go's heap does not move.
-func resolve(p *program.Program, files []int) []op {
-	for _, r := range p.Pointers {
-		*(*uint64)(unsafe.Pointer(&p.Data[r.At])) = uint64(uintptr(unsafe.Pointer(&p.Data[r.To])))
-	}
-	for _, r := range p.SlotRefs {
-		*(*int32)(unsafe.Pointer(&p.Data[r.At])) = int32(files[r.Slot])
-	}
-	ops := make([]op, len(p.Steps))
-	for i := range p.Steps {
-		s, o := &p.Steps[i], &ops[i]
-		switch s.Call {
-		case program.CallAdopt:
-			o.nr = opAdopt
-		case program.CallFail:
-			o.nr = opFail
-		default:
-			o.nr = uintptr(s.Call)
-		}
-		o.result, o.onFine, o.onOK = uint8(s.Result), s.OnFine, s.OnOK
-		copy(o.fine[:], s.Fine)
-		if s.Store != 0 {
-			o.store = (*int32)(unsafe.Pointer(&p.Data[s.Store-1]))
-		}
-		for j, a := range s.Args {
-			switch a.Kind {
-			case program.ArgImm:
-				o.args[j] = uintptr(a.Value)
-			case program.ArgData:
-				o.args[j] = uintptr(unsafe.Pointer(&p.Data[a.Value]))
-			case program.ArgSlot:
-				o.args[j] = uintptr(files[a.Value])
-			case program.ArgReg:
-				o.args[j] = uintptr(a.Value)
-				o.regs |= 1 << j
-			}
-		}
-	}
-	return ops
-}
-
-// gaps returns the ranges of descriptors from 3 on that are not in keep: what the child closes. Zeros
-// are passed over.
-func gaps(keep []int, more ...int) [][2]uintptr {
-	keep = append(keep, more...)
-	slices.Sort(keep)
-	var out [][2]uintptr
-	next := 3
-	for _, fd := range keep {
-		if fd < next {
-			continue
-		}
-		if fd > next {
-			out = append(out, [2]uintptr{uintptr(next), uintptr(fd - 1)})
-		}
-		next = fd + 1
-	}
-	return append(out, [2]uintptr{uintptr(next), 1<<32 - 1})
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
 	}
 }

@@ -38,6 +38,13 @@ func execStep(p *program.Program, argv ...string) program.Step {
 	return program.Step{Call: unix.SYS_EXECVE, Args: [6]program.Arg{cstr(p, argv[0]), cvec(p, argv...), cvec(p, "A=b")}, Label: "execute " + argv[0]}
 }
 
+func newLauncher(t testing.TB) *Launcher {
+	t.Helper()
+	l := New(1)
+	t.Cleanup(l.Close)
+	return l
+}
+
 func run(t *testing.T, p *program.Program, files ...int) (unix.WaitStatus, error) {
 	t.Helper()
 	b, err := p.Marshal()
@@ -48,7 +55,7 @@ func run(t *testing.T, p *program.Program, files ...int) (unix.WaitStatus, error
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Start(q, files)
+	c, err := newLauncher(t).Start(q, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +123,8 @@ func TestChildHoldsOnlySlots(t *testing.T) {
 	if err := unix.Pipe2(extra[:], 0); err != nil { // inheritable on purpose
 		t.Fatal(err)
 	}
-	defer closeAll(extra[:])
+	defer unix.Close(extra[0])
+	defer unix.Close(extra[1])
 	var out [2]int
 	if err := unix.Pipe2(out[:], unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
@@ -170,19 +178,21 @@ func TestGaps(t *testing.T) {
 
 func TestStartRefusesWrongDescriptors(t *testing.T) {
 	p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}, Slots: []string{"root"}}
-	if _, err := Start(p, nil); err == nil {
+	l := newLauncher(t)
+	if _, err := l.Start(p, nil); err == nil {
 		t.Error("no descriptor for a slot: no error")
 	}
-	if _, err := Start(p, []int{1}); err == nil {
-		t.Error("descriptor 1 for a slot: no error")
+	if _, err := l.Start(p, []int{1 << 20}); !errors.Is(err, unix.EBADF) {
+		t.Errorf("a descriptor that isn't one: %v", err)
 	}
 }
 
 func BenchmarkTrue(b *testing.B) {
+	l := newLauncher(b)
 	for b.Loop() {
 		p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}}
 		p.Steps = []program.Step{execStep(p, "/bin/true")}
-		c, err := Start(p, nil)
+		c, err := l.Start(p, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

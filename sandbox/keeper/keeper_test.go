@@ -171,9 +171,24 @@ func TestRootOneshotsAndEarlyExits(t *testing.T) {
 	b := newBed(t)
 	c := b.connect()
 	drainExits(c)
+	oneshots(t, b, c, 8, 10) // the keeper has its zygotes from now on
 	before := countFiles(t, c.PID())
 	mine := countFiles(t, os.Getpid())
-	const workers, each = 8, 150
+	oneshots(t, b, c, 8, 150)
+	if after := settledFiles(t, c.PID(), before); after != before {
+		t.Errorf("keeper: %d descriptors before, %d after", before, after)
+	}
+	if after := settledFiles(t, os.Getpid(), mine); after != mine {
+		t.Errorf("client: %d descriptors before, %d after", mine, after)
+	}
+	if err := c.Shutdown(b.ctx); err != nil {
+		t.Errorf("oneshots are kept: %v", err)
+	}
+}
+
+// oneshots runs workers side by side, each one launch after the other, whose exit codes must be right.
+func oneshots(t *testing.T, b *bed, c *Client, workers, each int) {
+	t.Helper()
 	errs := make(chan error, workers)
 	for w := range workers {
 		go func() {
@@ -198,15 +213,6 @@ func TestRootOneshotsAndEarlyExits(t *testing.T) {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
-	}
-	if after := settledFiles(t, c.PID(), before); after != before {
-		t.Errorf("keeper: %d descriptors before, %d after", before, after)
-	}
-	if after := settledFiles(t, os.Getpid(), mine); after != mine {
-		t.Errorf("client: %d descriptors before, %d after", mine, after)
-	}
-	if err := c.Shutdown(b.ctx); err != nil {
-		t.Errorf("oneshots are kept: %v", err)
 	}
 }
 

@@ -39,7 +39,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.endpoint, "endpoint", "", "`socket` of the runtime, as unix:///run/berth/berth.sock (default: a berth of its own)")
 	flag.StringVar(&o.image, "image", images.Busybox, "`reference` of an image with sleep and true")
-	flag.StringVar(&o.processes, "processes", "berth,berth-keeper", "`names` of the runtime's processes, when -endpoint is given")
+	flag.StringVar(&o.processes, "processes", "berth,berth-keeper,berth-zygote", "`names` of the runtime's processes, when -endpoint is given")
 	flag.BoolVar(&o.hostNet, "host-network", false, "run the pods on the node's network")
 	flag.IntVar(&o.rounds, "rounds", 50, "`pods` that are run one after the other")
 	flag.IntVar(&o.pods, "pods", 50, "`pods` that are there at once")

@@ -73,7 +73,7 @@ func (s *Server) run(e *entry, l *launching, id uint32, r *wire.Record, f *files
 	if err := s.startCopy(e, p, r, f); err != nil {
 		return nil, err
 	}
-	child, err := launch.Start(prog, f.slots)
+	child, err := s.launcher.Start(prog, f.slots)
 	if err != nil {
 		p.close(s.copier)
 		return nil, err

@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper/copier"
 	"github.com/berth-runtime/berth/sandbox/keeper/wire"
 	"golang.org/x/sys/unix"
@@ -26,9 +28,13 @@ type Server struct {
 	log      *eventLog
 	copier   *copier.Copier
 	table    *table
+	launcher *launch.Launcher
 	end      chan struct{} // closed when the keeper is to end
 	endOnce  sync.Once
 }
+
+// maxZygotes bounds how many launches are in clone3 at once: that of a pod's namespaces takes half a millisecond.
+const maxZygotes = 4
 
 // Serve is the keeper's life: it returns nil when it was told to end and keeps nothing, or when ctx
 // ends. It makes the process a child subreaper and reaps all children of the process: nothing else in
@@ -48,6 +54,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	go func() { failed <- s.accept() }()     // ends by listener.Close
 	defer s.copier.Close()
 	defer s.listener.Close()
+	defer s.launcher.Close()
 	s.log.event("keeper started", "pid", os.Getpid())
 	for {
 		select {
@@ -79,6 +86,7 @@ func newServer(cfg Config) (*Server, error) {
 	s := &Server{
 		listener: os.NewFile(uintptr(cfg.Listener), "keeper.sock"),
 		log:      &eventLog{w: cfg.Log},
+		launcher: launch.New(min(runtime.NumCPU(), maxZygotes)),
 		end:      make(chan struct{}),
 	}
 	var err error
