@@ -59,6 +59,7 @@ func TestRootLaunchErrors(t *testing.T) {
 	b := newBed(t)
 	c := b.connect()
 	drainExits(c)
+	oneshots(t, b, c, 8, 10) // the keeper has its zygotes from now on
 	before := countFiles(t, c.PID())
 
 	_, err := c.Launch(b.ctx, Launch{Key: "missing", Program: execute(0, "/no/such/file")})
