@@ -45,11 +45,18 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 	spec.Process = n.clamp(in.Spec.Process)
 	bag := newBag()
 	bag.lend("root", in.Root)
-	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, Terminal: in.Terminal != nil}
+	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap}
 	err := func() (err error) {
-		if in.Terminal != nil {
-			// the child opens it through its own /dev/pts
-		} else if err = bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
+		switch t := in.Terminal; {
+		case t == nil:
+			err = bag.stdio(in.Stdin, in.Stdout, in.Stderr)
+		case t.Devpts != nil:
+			c.Terminal = true // the child opens it through its own /dev/pts
+		default:
+			c.TTY = true
+			err = bag.stdio(t.Slave, t.Slave, t.Slave)
+		}
+		if err != nil {
 			return err
 		}
 		if c.Sources, err = bag.sources(&spec, in); err != nil {
@@ -95,7 +102,7 @@ func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) 
 		dir := true
 		given := in.Mounts[m.Destination]
 		switch {
-		case in.Terminal != nil && m.Type == "devpts":
+		case in.Terminal != nil && in.Terminal.Devpts != nil && m.Type == "devpts":
 			f, dir, err = mount.Clone(in.Terminal.Devpts, program.MountOptions{}, nil)
 		case given != nil:
 			f, dir, err = mount.Clone(given, o, users)

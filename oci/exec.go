@@ -17,7 +17,8 @@ type Exec struct {
 	PidFD *os.File
 	// UserNamespace says that the container is in a user namespace of its own or its pod's.
 	UserNamespace         bool
-	Stdin, Stdout, Stderr *os.File // nil: /dev/null
+	Stdin, Stdout, Stderr *os.File // nil: /dev/null; not used with Terminal
+	Terminal              *Terminal
 	Cgroup                *cgroup.Group
 }
 
@@ -30,6 +31,10 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 	}
 	e := program.Exec{Process: n.clamp(in.Process), Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
 	err := func() (err error) {
+		if t := in.Terminal; t != nil {
+			e.TTY = true
+			in.Stdin, in.Stdout, in.Stderr = t.Slave, t.Slave, t.Slave
+		}
 		if err = bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ type container struct {
 	// The pod's lock guards these.
 	record   containerRecord
 	process  *process      // its first one; nil before the start, and in containers that ended before this daemon
+	input    *os.File      // its terminal's master, or the write end of its standard input; nil: it has none
 	early    *keeper.Exit  // the end of a process whose start isn't booked yet
 	stopping *stopping     // nil: nobody stops it
 	starting *start        // nil: nobody starts it

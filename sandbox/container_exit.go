@@ -82,6 +82,7 @@ func (m *Manager) book(c *container, exit keeper.Exit) bool {
 		c.process.release()
 		c.process = nil
 	}
+	c.closeInputLocked()
 	return true
 }
 

@@ -45,7 +45,8 @@ type start struct {
 
 	tx      transaction
 	spec    *specs.Spec
-	files   []*os.File // of this start only: pipes, log, image volumes
+	files   []*os.File // of this start only: ends of pipes, log, image volumes
+	input   *os.File   // what feeds the process, the container's once it runs; nil: nothing does
 	process *process
 }
 
@@ -89,6 +90,7 @@ func (s *start) end() {
 	for _, f := range s.files {
 		f.Close()
 	}
+	s.closeInput()
 	s.c.pod.mu.Lock()
 	s.c.starting = nil
 	s.c.pod.mu.Unlock()
@@ -100,14 +102,16 @@ func (s *start) up(ctx context.Context) error {
 	if err := s.tx.sequence(ctx, s.makeCgroup(), s.launch()); err != nil {
 		return err
 	}
-	s.m.started(s.c, s.process)
+	s.started()
 	return nil
 }
 
 // started books a start, and the end of the process should that have come first.
-func (m *Manager) started(c *container, proc *process) {
+func (s *start) started() {
+	m, c, proc := s.m, s.c, s.process
 	c.pod.mu.Lock()
-	c.process = proc
+	c.process, c.input = proc, s.input
+	s.input = nil
 	err := m.moveLocked(c, containerStarted, func(rec *containerRecord) {
 		rec.PID, rec.StartedAt = proc.pid, time.Now()
 	})
@@ -205,30 +209,6 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 		return err
 	}
 	s.process = newProcess(proc.PID, proc.PidFD)
-	return nil
-}
-
-// openOutputs makes the pipes and opens the log.
-func (s *start) openOutputs(in *oci.Container, out *keeper.Launch) (err error) {
-	for _, stream := range []struct {
-		name string
-		end  **os.File
-	}{{"stdout", &in.Stdout}, {"stderr", &in.Stderr}} {
-		read, write, err := os.Pipe()
-		if err != nil {
-			return fmt.Errorf("make pipe for %s: %w", stream.name, err)
-		}
-		s.files = append(s.files, read, write)
-		*stream.end = write
-		out.Streams = append(out.Streams, keeper.Stream{Name: stream.name, File: read})
-	}
-	if s.c.record.LogPath == "" {
-		return nil
-	}
-	if out.Log, err = openLog(s.c.pod.config.LogDirectory, s.c.config.LogPath); err != nil {
-		return err
-	}
-	s.files = append(s.files, out.Log)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/sandbox/spec"
@@ -31,6 +32,9 @@ type host interface {
 	unpin(path string) error
 	// namespace opens a namespace of a process.
 	namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, error)
+	// terminal makes that of a container's first process, joinTerminal one more for an exec.
+	terminal(s *specs.Spec) (*oci.Terminal, error)
+	joinTerminal(p *process, s *specs.Spec) (*oci.Terminal, error)
 	// createCgroup may be repeated; the others take groups that are gone.
 	createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error)
 	cgroup(path string) *cgroup.Group
@@ -95,6 +99,39 @@ func (l *linux) namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, 
 		return nil, fmt.Errorf("open %s namespace: process %d has ended", kind, p.pid)
 	}
 	return f, nil
+}
+
+func (l *linux) terminal(s *specs.Spec) (*oci.Terminal, error) {
+	t, err := oci.TerminalFor(s)
+	if err != nil {
+		return nil, err
+	}
+	return given(t, s)
+}
+
+func (l *linux) joinTerminal(p *process, s *specs.Spec) (*oci.Terminal, error) {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", p.pid))
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	defer root.Close()
+	// Only now is it sure that the number was still the process's.
+	if !p.alive() {
+		return nil, fmt.Errorf("open the container's root: process %d has ended", p.pid)
+	}
+	t, err := oci.JoinTerminal(root)
+	if err != nil {
+		return nil, err
+	}
+	return given(t, s)
+}
+
+// given makes a terminal that of the container's user.
+func given(t *oci.Terminal, s *specs.Spec) (*oci.Terminal, error) {
+	if err := t.GiveTo(s.Process, s.Linux); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
 }
 
 func (l *linux) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error) {

@@ -79,6 +79,9 @@ func (m *Manager) Close() error {
 		if c.process != nil {
 			c.process.release()
 		}
+		if c.input != nil {
+			c.input.Close()
+		}
 	}
 	for _, p := range m.index.allPods() {
 		if err := p.release(); err != nil {

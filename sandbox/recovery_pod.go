@@ -81,6 +81,7 @@ func (r *recovery) container(p *pod, saved savedContainer) func(context.Context)
 	if kept.PidFD != nil {
 		c.process = newProcess(kept.PID, kept.PidFD)
 	}
+	c.input = kept.Files[heldInput]
 	p.containers[c.id] = c
 	r.m.index.addContainer(c)
 	switch rec.State {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,9 @@ type keptFake struct {
 	exit    *keeper.Exit
 	ended   chan struct{}
 	oneshot bool
+
+	mu     sync.Mutex
+	output bytes.Buffer // what it wrote to its streams
 }
 
 func newWorld(t *testing.T) *world {
@@ -319,14 +323,22 @@ func (fakePrograms) PreparePause(oci.Pause) (*oci.Launch, error) { return emptyL
 
 func (fakePrograms) PrepareContainer(in oci.Container) (*oci.Launch, error) {
 	l := emptyLaunch()
-	l.Files = []*os.File{in.Stdout, in.Stderr}
+	l.Files = ends(in.Terminal, in.Stdin, in.Stdout, in.Stderr)
 	return l, nil
+}
+
+// ends are what a process gets as its first descriptors.
+func ends(t *oci.Terminal, in, out, err *os.File) []*os.File {
+	if t != nil {
+		return []*os.File{t.Slave, t.Slave, t.Slave}
+	}
+	return []*os.File{in, out, err}
 }
 
 func (fakePrograms) PrepareExec(in oci.Exec) (*oci.Launch, error) {
 	l := emptyLaunch()
 	l.Program.Slots = in.Process.Args // for the fake keeper to run
-	l.Files = []*os.File{in.Stdout, in.Stderr}
+	l.Files = ends(in.Terminal, in.Stdin, in.Stdout, in.Stderr)
 	return l, nil
 }
 
@@ -353,6 +365,18 @@ func (h fakeHost) unpin(path string) error {
 
 func (h fakeHost) namespace(*process, specs.LinuxNamespaceType) (*os.File, error) {
 	return os.Open(os.DevNull)
+}
+
+// terminal is one of the host's.
+func (h fakeHost) terminal(*specs.Spec) (*oci.Terminal, error) {
+	if err := h.at("make terminal"); err != nil {
+		return nil, err
+	}
+	return oci.TerminalFor(&specs.Spec{})
+}
+
+func (h fakeHost) joinTerminal(*process, *specs.Spec) (*oci.Terminal, error) {
+	return h.terminal(nil)
 }
 
 func (h fakeHost) createCgroup(path string, _ *specs.LinuxResources) (*cgroup.Group, error) {
@@ -396,13 +420,24 @@ func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Proces
 	cmd := exec.Command(command[0], command[1:]...)
 	fd := -1
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, PidFD: &fd}
-	if kind(l.Key) == "exec" {
-		cmd.Stdout, cmd.Stderr = l.Files[0], l.Files[1]
+	if len(l.Files) == 3 { // nil stands for /dev/null, here as there
+		if l.Files[0] != nil {
+			cmd.Stdin = l.Files[0]
+		}
+		cmd.Stdout, cmd.Stderr = l.Files[1], l.Files[2]
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	p := &keptFake{pid: cmd.Process.Pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), files: map[string]*os.File{}, ended: make(chan struct{}), oneshot: l.Oneshot}
+	for name, f := range l.Hold {
+		p.files[name], _ = dup(f)
+	}
+	for _, s := range l.Streams {
+		if err := p.read(s.File); err != nil {
+			return nil, err
+		}
+	}
 	k.mu.Lock()
 	k.kept[l.Key] = p
 	k.mu.Unlock()
@@ -415,6 +450,35 @@ func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Proces
 		k.reaped(l.Key, p, cmd.ProcessState.Sys().(syscall.WaitStatus))
 	}()
 	return &keeper.Process{PID: p.pid, PidFD: own}, nil
+}
+
+// read reads what a process writes.
+func (p *keptFake) read(stream *os.File) error {
+	own, err := dup(stream)
+	if err != nil {
+		return err
+	}
+	go func() { // ends with the process's end of the stream
+		defer own.Close()
+		buf := make([]byte, 4096)
+		for {
+			n, err := own.Read(buf)
+			if err != nil {
+				return
+			}
+			p.mu.Lock()
+			p.output.Write(buf[:n])
+			p.mu.Unlock()
+		}
+	}()
+	return nil
+}
+
+// written is what a process has written so far.
+func (p *keptFake) written() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
 }
 
 // reaped tells the daemon that is connected now, if one is.
@@ -438,9 +502,18 @@ func kind(key string) string {
 	return "container"
 }
 
+// dup leaves the file's mode alone, as Fd does not.
 func dup(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	return os.NewFile(uintptr(fd), f.Name()), err
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	cerr := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 3) })
+	if err = errors.Join(cerr, err); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 func (k fakeKeeper) Wait(ctx context.Context, key string) (keeper.Exit, error) {

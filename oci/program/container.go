@@ -32,6 +32,9 @@ type Container struct {
 	// Terminal makes number 0 of the mounted devpts, whose master the caller holds, the process's
 	// terminal.
 	Terminal bool
+	// TTY says that the slots for standard input and output are a terminal, which becomes the session's;
+	// not with Terminal.
+	TTY bool
 }
 
 // Source is where a mount comes from: a detached mount that the caller brings, in the slot that
@@ -89,7 +92,7 @@ func CompileContainer(in Container) (*Program, error) {
 	b.readonlyPaths(spec.Linux.ReadonlyPaths, fs)
 	b.maskedPaths(spec.Linux.MaskedPaths, fs)
 	b.rootMount(spec)
-	b.process(spec.Process, process{linux: spec.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, hostProc: proc, makeCwd: true})
+	b.process(spec.Process, process{linux: spec.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, tty: in.TTY, hostProc: proc, makeCwd: true})
 	return b.program()
 }
 

@@ -16,6 +16,7 @@ type Exec struct {
 	CgroupDir     bool
 	Seccomp       *Seccomp
 	LastCap       int
+	TTY           bool // the slots for standard input and output are a terminal, which becomes the session's
 }
 
 // CompileExec compiles the program that runs one more process in a container: into all namespaces of
@@ -49,6 +50,6 @@ func CompileExec(in Exec) (*Program, error) {
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
 	b.second(0)
 	b.session(m)
-	b.process(p, process{linux: in.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, hostProc: proc})
+	b.process(p, process{linux: in.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, tty: in.TTY, hostProc: proc})
 	return b.program()
 }

@@ -113,7 +113,8 @@ var golden = map[string]func() (*Program, error){
 		c.Sources[2].Slot = true
 		return CompileContainer(c)
 	},
-	"exec": func() (*Program, error) { return compileExec(func(*Exec) {}) },
+	"exec":          func() (*Program, error) { return compileExec(func(*Exec) {}) },
+	"exec-terminal": func() (*Program, error) { return compileExec(func(e *Exec) { e.TTY = true }) },
 	"scheduling": func() (*Program, error) {
 		return compileExec(func(e *Exec) {
 			p := *e.Process

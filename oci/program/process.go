@@ -16,6 +16,7 @@ type process struct {
 	seccomp  *Seccomp
 	lastCap  int
 	terminal Reg  // an open terminal for standard input and output; 0: the slots
+	tty      bool // the slots are a terminal, which becomes the session's
 	hostProc Reg  // the host's /proc, opened before the root changed; 0: not needed
 	makeCwd  bool // make a working directory that is missing
 	binary   bool // execute slot "binary" instead of args[0]
@@ -27,7 +28,7 @@ func (b *builder) process(p *specs.Process, in process) {
 	b.limits(p)
 	b.scheduling(p, in.linux)
 	b.workingDir(p.Cwd, in.makeCwd)
-	b.stdio(p, in.terminal)
+	b.stdio(p, in)
 	b.labelf("set the umask")
 	umask := uint32(0o022)
 	if p.User.Umask != nil {
@@ -83,17 +84,17 @@ func (b *builder) workingDir(cwdPath string, makeIt bool) {
 }
 
 // stdio puts the descriptors 0 to 2 in place and marks all others close-on-exec. Pipes are given to the
-// user, so that it can open /dev/stdout again.
-func (b *builder) stdio(p *specs.Process, terminal Reg) {
+// user, so that it can open /dev/stdout again; a terminal becomes the session's.
+func (b *builder) stdio(p *specs.Process, in process) {
 	b.labelf("set up standard input and output")
 	for i, n := range []string{"stdin", "stdout", "stderr"} {
-		from := terminal.arg()
-		if terminal == 0 {
+		from := in.terminal.arg()
+		if in.terminal == 0 {
 			from = b.fd(n)
 		}
 		b.call(unix.SYS_DUP3, from, num(int64(i)), num(0))
 	}
-	if terminal != 0 {
+	if in.terminal != 0 || in.tty {
 		b.call(unix.SYS_IOCTL, num(0), flags(unix.TIOCSCTTY, "TIOCSCTTY"), num(0))
 		b.call(unix.SYS_FCHOWN, num(0), num(int64(p.User.UID)), num(-1)).fine(unix.EPERM, unix.EINVAL)
 	} else if p.User.UID != 0 {

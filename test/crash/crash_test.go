@@ -143,6 +143,31 @@ func TestRootKeeperKilled(t *testing.T) {
 	noGap(t, c, 100)
 }
 
+// TestRootTerminalSurvives kills both, one after the other, under a container with
+// a terminal.
+func TestRootTerminalSurvives(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("counting")))
+	config := harness.ContainerConfig("counter", `stty -onlcr; trap 'echo "end $i"; exit 42' TERM
+i=0; while :; do echo "line $i"; i=$((i+1)); done`)
+	config.Tty, config.Stdin = true, true
+	c := pod.Run(config)
+	grows(d, c)
+	for range 3 {
+		d.KillKeeper()
+		grows(d, c)
+		d.Kill()
+		d.Restart()
+		grows(d, c)
+		want(t, "container's state", c.Status().State, cri.ContainerState_CONTAINER_RUNNING)
+	}
+	c.Stop(20)
+	if exitIsKept() {
+		want(t, "exit code", c.Status().ExitCode, 42)
+	}
+	noGap(t, c, 100)
+}
+
 // endBetween has a container end while the keeper is being killed. It is told to,
 // and the keeper is stopped before it can reap it.
 func endBetween(t *testing.T, d *harness.Daemon, c *harness.Container) {
