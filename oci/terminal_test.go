@@ -128,9 +128,9 @@ func TestRootExecOnTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start(t, e)
-	term.Slave.Close()
-	term.Slave = nil
+	if st, _, err := runLaunch(t, e, nil, nil); err != nil || st.ExitStatus() != 0 {
+		t.Fatalf("exec: %v, status %v", err, st)
+	}
 	line, err := bufio.NewReader(term.Master).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
