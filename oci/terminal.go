@@ -73,16 +73,6 @@ func hostGIDs(options []string, linux *specs.Linux) []string {
 	return out
 }
 
-// hostID is what an id of a user namespace is outside of it. Without mappings it is the same.
-func hostID(mappings []specs.LinuxIDMapping, id uint32) (uint32, bool) {
-	for _, m := range mappings {
-		if id >= m.ContainerID && id-m.ContainerID < m.Size {
-			return m.HostID + (id - m.ContainerID), true
-		}
-	}
-	return id, len(mappings) == 0
-}
-
 // JoinTerminal makes one more terminal in a running container, for an exec. root is the container's root
 // directory (/proc/PID/root), where /dev/pts has to be a devpts, as what a container puts in its place
 // could be anything.
@@ -139,7 +129,7 @@ func (t *Terminal) open(dir int, name string) error {
 // namespace only somebody outside can do that.
 func (t *Terminal) GiveTo(p *specs.Process, linux *specs.Linux) error {
 	uid := p.User.UID
-	if linux != nil {
+	if linux != nil && len(linux.UIDMappings) > 0 {
 		host, mapped := hostID(linux.UIDMappings, uid)
 		if !mapped {
 			return nil
