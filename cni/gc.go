@@ -18,14 +18,24 @@ import (
 
 // GC releases what pods hold that are not in valid: leases, port mappings, masquerading, cached results. A pod that was attached since the
 // daemon started, and not released since, is never collected: the caller may have made its list before the pod came. Plugins are
-// told to collect too (GC of the CNI specification), unless the list says disableGC. Meanwhile no pod is attached.
+// told to collect too (GC of the CNI specification), unless the list says disableGC. Meanwhile no pod is attached. From then on the same
+// is done now and then for what is released after that.
 func (n *Network) GC(ctx context.Context, valid []string) error {
 	n.life.Lock()
 	defer n.life.Unlock()
-	keep := map[string]bool{}
+	keep, known := map[string]bool{}, map[string]bool{}
 	for _, id := range valid {
-		keep[id] = true
+		keep[id], known[id] = true, true
 	}
+	n.mu.Lock()
+	n.valid = known
+	n.mu.Unlock()
+	n.collectLater()
+	return n.gc(ctx, keep, true)
+}
+
+// gc is GC of what is not in keep, with life held for writing. Plugin processes are asked only if processes is set: pods wait for them.
+func (n *Network) gc(ctx context.Context, keep map[string]bool, processes bool) error {
 	var stale []string
 	n.mu.Lock()
 	for id, ours := range n.attached {
@@ -42,7 +52,7 @@ func (n *Network) GC(ctx context.Context, valid []string) error {
 	}
 	errs = append(errs, n.collectResults(ctx, keep))
 	if net, err := n.network(); err == nil && !net.list.DisableGC {
-		errs = append(errs, n.collect(ctx, net, attachments(keep)))
+		errs = append(errs, n.collect(ctx, net, attachments(keep), processes))
 	}
 	owners := map[string]bool{}
 	for id := range keep {
@@ -104,10 +114,10 @@ func (n *Network) dropTorn() error {
 
 // collect has the plugins of the network collect. Those that run here do so for every version of the specification, processes from
 // 1.1.0 on, when libcni asks them.
-func (n *Network) collect(ctx context.Context, net *network, valid []types.GCAttachment) error {
+func (n *Network) collect(ctx context.Context, net *network, valid []types.GCAttachment, processes bool) error {
 	ctx, cancel := context.WithTimeout(ctx, delTimeout)
 	defer cancel()
-	if asks, err := version.GreaterThanOrEqualTo(net.list.CNIVersion, "1.1.0"); err == nil && asks {
+	if asks, err := version.GreaterThanOrEqualTo(net.list.CNIVersion, "1.1.0"); err == nil && asks && processes {
 		return n.libcni(nil).GCNetworkList(ctx, net.list, &libcni.GCArgs{ValidAttachments: valid})
 	}
 	var errs []error

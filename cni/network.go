@@ -67,13 +67,17 @@ type Network struct {
 	watch   *watcher
 
 	// life is held for reading by Add and Del, and for writing by what must not meet a pod half attached: GC and tidying up.
-	life sync.RWMutex
+	life    sync.RWMutex
+	locks   locks // of attachments, taken after life
+	retries retries
 
 	mu       sync.Mutex
 	subnets  []netip.Prefix  // of the built-in network
 	own      *network        // the built-in network, nil until it is wanted
 	attached map[string]bool // ids with a record; true when we attached them and they are nobody else's garbage
+	valid    map[string]bool // ids that the last GC was told of, less what was released since
 	idle     *time.Timer
+	collects *time.Timer
 	reported error // what the STATUS of the plugins said last
 	closed   bool
 }
@@ -96,6 +100,7 @@ func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
 		reaper:  link.NewReaper(host, reapDelay),
 	}
 	n.conf.changed = n.logConf
+	n.retries = retries{run: n.retryDel, log: log, first: retryFirst, waiting: map[string]*retry{}}
 	n.bridge = bridge.New(host, n.tables, n.reaper)
 	n.plugins = map[string]plugin.Plugin{
 		"loopback": loopback.Plugin{}, "bridge": n.bridge, "host-local": hostlocal.New(), "portmap": portmap.New(host, n.tables),
@@ -191,6 +196,7 @@ func (n *Network) Add(ctx context.Context, a Attachment) (*Result, error) {
 	}
 	n.life.RLock()
 	defer n.life.RUnlock()
+	defer n.locks.take(a.ID)()
 	ctx, cancel := context.WithTimeout(ctx, addTimeout)
 	defer cancel()
 	if err := n.releaseOld(ctx, a); err != nil {
@@ -283,8 +289,10 @@ func (n *Network) explain(err error) error {
 }
 
 func (n *Network) forget(id string) {
+	n.retries.forget(id)
 	n.mu.Lock()
 	delete(n.attached, id)
+	delete(n.valid, id)
 	n.mu.Unlock()
 	n.tidyLater()
 }
@@ -297,10 +305,11 @@ func (n *Network) Del(ctx context.Context, a Attachment) error {
 	}
 	n.life.RLock()
 	defer n.life.RUnlock()
+	defer n.locks.take(a.ID)()
 	return n.del(ctx, a.ID, a.NetNS)
 }
 
-// del is Del with life held.
+// del is Del with life and the attachment's lock held, or life for writing.
 func (n *Network) del(ctx context.Context, id, netns string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
 	defer cancel()
@@ -351,7 +360,7 @@ func (n *Network) known(id string) (*intent, *network, error) {
 	return i, net, err
 }
 
-// release runs DEL and forgets the pod. While DEL fails its record stays, and with it the chance to try again.
+// release runs DEL and forgets the pod. While DEL fails its record stays, and with it the chance to try again, which is taken before long.
 func (n *Network) release(ctx context.Context, net *network, i *intent, pod *link.Space) error {
 	if err := n.libcni(pod).DelNetworkList(ctx, net.list, i.runtimeConf()); err != nil {
 		n.mu.Lock()
@@ -359,6 +368,7 @@ func (n *Network) release(ctx context.Context, net *network, i *intent, pod *lin
 			n.attached[i.ID] = false
 		}
 		n.mu.Unlock()
+		n.retries.later(i.ID)
 		return err
 	}
 	if err := n.intents.remove(i.ID); err != nil {

@@ -11,10 +11,13 @@ func (n *Network) Close() error {
 	n.mu.Lock()
 	closed := n.closed
 	n.closed = true
-	if n.idle != nil {
-		n.idle.Stop()
+	for _, timer := range []*time.Timer{n.idle, n.collects} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	n.mu.Unlock()
+	n.retries.close()
 	if closed {
 		return nil
 	}
