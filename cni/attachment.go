@@ -129,7 +129,7 @@ func (a Attachment) capabilities() (map[string]any, error) {
 	if len(ports) > 0 {
 		caps["portMappings"] = ports
 	}
-	limits, err := bandwidth(a.Annotations)
+	limits, err := bandwidthOf(a.Annotations)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

@@ -22,8 +22,8 @@ type bandwidthCapability struct {
 	EgressBurst  uint64 `json:"egressBurst,omitempty"`
 }
 
-// bandwidth reads the annotations, nil when there are none.
-func bandwidth(annotations map[string]string) (*bandwidthCapability, error) {
+// bandwidthOf reads the annotations, nil when there are none.
+func bandwidthOf(annotations map[string]string) (*bandwidthCapability, error) {
 	out := &bandwidthCapability{}
 	for _, limit := range []struct {
 		key         string

@@ -28,8 +28,9 @@ type builtin struct {
 // builtinPlugin is an entry of the list's plugins.
 type builtinPlugin map[string]any
 
-// list is its configuration, as somebody would write it into the configuration directory.
-func (b builtin) list(subnets []netip.Prefix) (*libcni.NetworkConfigList, error) {
+// list is its configuration, as somebody would write it into the configuration directory; with limits it takes the capability bandwidth,
+// which a pod without limits need not pass.
+func (b builtin) list(subnets []netip.Prefix, limits bool) (*libcni.NetworkConfigList, error) {
 	var ranges [][]map[string]string
 	for _, p := range subnets {
 		if p.Addr().Is4() || b.ipv6 {
@@ -47,9 +48,12 @@ func (b builtin) list(subnets []netip.Prefix) (*libcni.NetworkConfigList, error)
 	if b.cfg.BuiltinMTU > 0 {
 		bridge["mtu"] = b.cfg.BuiltinMTU
 	}
+	plugins := []builtinPlugin{bridge, {"type": "portmap", "capabilities": map[string]bool{"portMappings": true}}}
+	if limits {
+		plugins = append(plugins, builtinPlugin{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}})
+	}
 	data, err := json.Marshal(map[string]any{
-		"cniVersion": builtinVersion, "name": builtinName, "loadOnlyInlinedPlugins": true,
-		"plugins": []builtinPlugin{bridge, {"type": "portmap", "capabilities": map[string]bool{"portMappings": true}}},
+		"cniVersion": builtinVersion, "name": builtinName, "loadOnlyInlinedPlugins": true, "plugins": plugins,
 	})
 	if err != nil {
 		return nil, err

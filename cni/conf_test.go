@@ -189,7 +189,7 @@ func TestBuiltinListIsWhatPluginsTake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := b.list(subnets)
+	list, err := b.list(subnets, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestBuiltinListIsWhatPluginsTake(t *testing.T) {
 	for _, p := range list.Plugins {
 		kinds = append(kinds, p.Network.Type)
 	}
-	if !reflect.DeepEqual(kinds, []string{"bridge", "portmap"}) || list.CNIVersion != builtinVersion {
+	if !reflect.DeepEqual(kinds, []string{"bridge", "portmap", "bandwidth"}) || list.CNIVersion != builtinVersion {
 		t.Errorf("plugins %v, version %s", kinds, list.CNIVersion)
 	}
 	for _, want := range []string{`"10.88.0.0/16"`, `"fd00:88::/64"`, `"mtu":1400`, b.dir + "/networks"} {
@@ -206,10 +206,10 @@ func TestBuiltinListIsWhatPluginsTake(t *testing.T) {
 		}
 	}
 	b.ipv6 = false
-	if list, err = b.list(subnets); err != nil || strings.Contains(string(list.Bytes), "fd00") {
+	if list, err = b.list(subnets, true); err != nil || strings.Contains(string(list.Bytes), "fd00") {
 		t.Errorf("without IPv6: %v, %s", err, list.Bytes)
 	}
-	if _, err := b.list(subnets[1:]); err == nil {
+	if _, err := b.list(subnets[1:], true); err == nil {
 		t.Error("no subnet that the host can use, and no error")
 	}
 	cidrs := []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24")}

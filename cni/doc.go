@@ -2,9 +2,8 @@
 //
 // Configuration is standard CNI. The first valid file of the configuration directory in lexical order is the pod network, read anew
 // when it changes; with no file at all, the built-in network: a bridge with addresses of its own, masqueraded, with host ports.
-// libcni runs the plugin chains. Under it, executor runs the types loopback, bridge, host-local and portmap in this process (folder
-// plugin), and all others as processes from the binary directories, as it does with a configuration that one of ours does not
-// support when the reference plugin is there.
+// libcni runs the plugin chains. Under it, executor runs the types of folder plugin in this process, and all others as processes
+// from the binary directories, as it does with a configuration that one of ours does not support when the reference plugin is there.
 //
 //	Add ─ record ─ lo up ─ libcni ─ executor ─┬─ plugin/bridge ─ (ipam) plugin/hostlocal     netlink, nf_tables
 //	                                          ├─ plugin/portmap

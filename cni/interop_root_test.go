@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
 // interopEnv, when set, is a folder with the reference plugins' binaries, or "build" to have them built with `go install` from the
@@ -32,13 +34,18 @@ func referencePlugins(t *testing.T) string {
 		return dir
 	}
 	dir = t.TempDir()
-	for _, p := range []string{"main/bridge", "main/loopback", "ipam/host-local"} {
-		cmd := exec.Command("go", "install", pluginsModule+"/plugins/"+p+"@v1.9.1")
-		cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", p, err, out)
-		}
+	var packages []string
+	for _, p := range []string{
+		"main/bridge", "main/loopback", "main/ptp", "main/macvlan", "main/ipvlan", "main/vlan", "main/host-device",
+		"ipam/host-local", "ipam/static", "meta/bandwidth", "meta/tuning",
+	} {
+		packages = append(packages, pluginsModule+"/plugins/"+p+"@v1.9.1")
+	}
+	cmd := exec.Command("go", append([]string{"install"}, packages...)...)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the reference plugins: %v\n%s", err, out)
 	}
 	return dir
 }
@@ -84,6 +91,7 @@ func TestRootTakeOver(t *testing.T) {
 				t.Fatal(err)
 			}
 			used = append(used, result.IPs[0].Address.IP.String())
+			podif.Reachable(context.Background(), pod, "eth0", []netip.Addr{link.Prefix(result.IPs[1].Address).Addr()})
 			serve(t, pod, ":80")
 			mustAsk(t, w.host, join(link.Prefix(result.IPs[0].Address).Addr(), 80))
 			mustAsk(t, w.host, join(link.Prefix(result.IPs[1].Address).Addr(), 80))

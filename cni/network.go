@@ -17,13 +17,19 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/cni/plugin"
+	"github.com/berth-runtime/berth/cni/plugin/bandwidth"
 	"github.com/berth-runtime/berth/cni/plugin/bridge"
+	"github.com/berth-runtime/berth/cni/plugin/hostdevice"
 	"github.com/berth-runtime/berth/cni/plugin/hostlocal"
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/loopback"
 	"github.com/berth-runtime/berth/cni/plugin/nft"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
 	"github.com/berth-runtime/berth/cni/plugin/portmap"
+	"github.com/berth-runtime/berth/cni/plugin/ptp"
+	"github.com/berth-runtime/berth/cni/plugin/stacked"
+	"github.com/berth-runtime/berth/cni/plugin/static"
+	"github.com/berth-runtime/berth/cni/plugin/tuning"
 )
 
 // Errors of the network. A plugin's are within them.
@@ -63,6 +69,7 @@ type Network struct {
 	tables  *nft.Tables
 	reaper  *link.Reaper
 	bridge  *bridge.Plugin
+	sysctls link.Sysctls // of pods
 	plugins map[string]plugin.Plugin
 	watch   *watcher
 
@@ -74,6 +81,7 @@ type Network struct {
 	mu       sync.Mutex
 	subnets  []netip.Prefix  // of the built-in network
 	own      *network        // the built-in network, nil until it is wanted
+	limited  *network        // the same for pods with limits
 	attached map[string]bool // ids with a record; true when we attached them and they are nobody else's garbage
 	valid    map[string]bool // ids that the last GC was told of, less what was released since
 	idle     *time.Timer
@@ -102,13 +110,29 @@ func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
 	n.conf.changed = n.logConf
 	n.retries = retries{run: n.retryDel, log: log, first: retryFirst, waiting: map[string]*retry{}}
 	n.bridge = bridge.New(host, n.tables, n.reaper)
-	n.plugins = map[string]plugin.Plugin{
-		"loopback": loopback.Plugin{}, "bridge": n.bridge, "host-local": hostlocal.New(), "portmap": portmap.New(host, n.tables),
-	}
+	n.plugins = n.inProcess()
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
 	return n, nil
+}
+
+// inProcess are the plugins that run here, by type.
+func (n *Network) inProcess() map[string]plugin.Plugin {
+	return map[string]plugin.Plugin{
+		"loopback":    loopback.Plugin{},
+		"bridge":      n.bridge,
+		"ptp":         ptp.New(n.host, n.tables, n.reaper, &n.sysctls),
+		"macvlan":     stacked.New(stacked.Macvlan, n.host, &n.sysctls),
+		"ipvlan":      stacked.New(stacked.IPvlan, n.host, &n.sysctls),
+		"vlan":        stacked.New(stacked.VLAN, n.host, &n.sysctls),
+		"host-device": hostdevice.New(n.host, &n.sysctls),
+		"host-local":  hostlocal.New(),
+		"static":      static.Plugin{},
+		"portmap":     portmap.New(n.host, n.tables),
+		"bandwidth":   bandwidth.New(n.host, n.reaper),
+		"tuning":      tuning.New(),
+	}
 }
 
 // tablePrefix keeps the tables of daemons with other directories apart.
@@ -156,13 +180,39 @@ func (n *Network) network() (*network, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.own == nil {
-		list, err := n.builtin.list(n.subnets)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+		if n.own, err = n.builtinNetwork(false); err != nil {
+			return nil, err
 		}
-		n.own = &network{list: list, builtin: true}
 	}
 	return n.own, nil
+}
+
+// networkFor is network for a pod: when it is the built-in one and the pod has limits, the one that takes them.
+func (n *Network) networkFor(a Attachment) (*network, error) {
+	net, err := n.network()
+	if err != nil || !net.builtin {
+		return net, err
+	}
+	if limits, err := bandwidthOf(a.Annotations); err != nil || limits == nil {
+		return net, nil // capabilities says what is wrong with them
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.limited == nil {
+		if n.limited, err = n.builtinNetwork(true); err != nil {
+			return nil, err
+		}
+	}
+	return n.limited, nil
+}
+
+// builtinNetwork makes the built-in network, mu held.
+func (n *Network) builtinNetwork(limits bool) (*network, error) {
+	list, err := n.builtin.list(n.subnets, limits)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	return &network{list: list, builtin: true}, nil
 }
 
 // SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon. Pods that are attached keep
@@ -179,7 +229,7 @@ func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 	if err := n.builtin.save(cidrs); err != nil {
 		return err
 	}
-	n.subnets, n.own = append([]netip.Prefix(nil), cidrs...), nil
+	n.subnets, n.own, n.limited = append([]netip.Prefix(nil), cidrs...), nil, nil
 	return nil
 }
 
@@ -202,7 +252,7 @@ func (n *Network) Add(ctx context.Context, a Attachment) (*Result, error) {
 	if err := n.releaseOld(ctx, a); err != nil {
 		return nil, err
 	}
-	net, err := n.network()
+	net, err := n.networkFor(a)
 	if err != nil {
 		return nil, err
 	}

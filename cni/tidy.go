@@ -26,6 +26,7 @@ func (n *Network) Close() error {
 	defer n.life.Unlock()
 	n.reaper.Close()
 	n.bridge.Close()
+	n.sysctls.Close()
 	return errors.Join(n.tidy(), n.tables.Close(), n.host.Close())
 }
 

@@ -3,11 +3,9 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -17,20 +15,15 @@ import (
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/nft"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
+	"github.com/berth-runtime/berth/cni/plugin/router"
 )
-
-// ErrNoAddress says that the IPAM plugin gave none.
-var ErrNoAddress = errors.New("the IPAM plugin gave no address")
-
-// memoTTL is how long the host's sysctls are believed to be as we set them.
-const memoTTL = 10 * time.Second
 
 // Plugin is the bridge plugin.
 type Plugin struct {
 	host   *link.Space
 	tables *nft.Tables
 	reaper *link.Reaper
-	memo   *link.Memo
+	router *router.Router
 
 	sysctls link.Sysctls // of containers
 
@@ -41,7 +34,7 @@ var _ plugin.Plugin = (*Plugin)(nil)
 
 // New makes bridges in host, masquerades by tables, and leaves veth pairs to reaper. All three stay the caller's.
 func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
-	return &Plugin{host: host, tables: tables, reaper: reaper, memo: link.NewMemo(memoTTL)}
+	return &Plugin{host: host, tables: tables, reaper: reaper, router: router.New(host)}
 }
 
 // Close gives up what the plugin holds open.
@@ -68,7 +61,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	}
 	result := &types100.Result{}
 	if conf.IPAM.Type != "" {
-		if result, err = p.allocate(ctx, conf, c); err != nil {
+		if result, err = c.Allocate(ctx, conf.IPAM.Type, conf.DNS); err != nil {
 			return nil, err
 		}
 	}
@@ -101,22 +94,6 @@ func macFor(conf *config, result *types100.Result) net.HardwareAddr {
 	return link.RandomMAC()
 }
 
-// allocate runs the IPAM plugin.
-func (p *Plugin) allocate(ctx context.Context, conf *config, c *plugin.Call) (*types100.Result, error) {
-	got, err := c.IPAM(ctx, "ADD", conf.IPAM.Type)
-	if err != nil {
-		return nil, fmt.Errorf("ipam %s: %w", conf.IPAM.Type, err)
-	}
-	if got == nil || len(got.IPs) == 0 {
-		return nil, fmt.Errorf("ipam %s: %w", conf.IPAM.Type, ErrNoAddress)
-	}
-	result := &types100.Result{IPs: got.IPs, Routes: got.Routes, DNS: got.DNS}
-	if !conf.DNS.IsEmpty() {
-		result.DNS = conf.DNS
-	}
-	return result, nil
-}
-
 // setUp does what comes after the pair is there.
 func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *netlink.Bridge, gateways []netip.Prefix, result *types100.Result) error {
 	if !conf.DisableContainerInterface {
@@ -137,7 +114,7 @@ func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *ne
 	if err := p.ensureGateways(conf, on, gateways); err != nil {
 		return err
 	}
-	if err := p.forwarding(gateways); err != nil {
+	if err := p.router.Forward(gateways); err != nil {
 		return err
 	}
 	if !conf.IPMasq || conf.IPAM.Type == "" {
@@ -194,7 +171,7 @@ func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
 	}
 	var errs []error
 	if c.Pod != nil {
-		errs = append(errs, p.detach(c))
+		errs = append(errs, podif.Detach(c.Pod, c.IfName, p.reaper))
 	}
 	if conf.IPMasq {
 		errs = append(errs, p.tables.ReleaseMasquerade(conf.Name, c.Owner()))
@@ -202,45 +179,16 @@ func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
 	if err := errors.Join(errs...); err != nil {
 		return err // an address that is still in use must not be given out again
 	}
-	if conf.IPAM.Type == "" {
-		return nil
-	}
-	if _, err := c.IPAM(ctx, "DEL", conf.IPAM.Type); err != nil {
-		return fmt.Errorf("ipam %s: %w", conf.IPAM.Type, err)
-	}
-	return nil
-}
-
-// detach silences the container's interface and leaves the pair to the reaper.
-func (p *Plugin) detach(c *plugin.Call) error {
-	l, err := c.Pod.Link(c.IfName)
-	if err != nil || l == nil {
-		return err
-	}
-	if l.Type() != "veth" || l.Attrs().ParentIndex == 0 {
-		return nil // not of an Add of ours
-	}
-	addrs, err := c.Pod.Addresses(l.Attrs().Index)
-	if err != nil {
-		return err
-	}
-	for _, a := range addrs {
-		if err := c.Pod.DeleteAddress(l.Attrs().Index, a.Prefix); err != nil {
-			return fmt.Errorf("interface %s: %w", c.IfName, err)
-		}
-	}
-	p.reaper.Later(l.Attrs().ParentIndex)
-	return nil
+	return c.TellIPAM(ctx, "DEL", conf.IPAM.Type)
 }
 
 // Status asks the IPAM plugin.
 func (p *Plugin) Status(ctx context.Context, c *plugin.Call) error {
 	conf, err := parse(c)
-	if err != nil || conf.IPAM.Type == "" {
+	if err != nil {
 		return err
 	}
-	_, err = c.IPAM(ctx, "STATUS", conf.IPAM.Type)
-	return err
+	return c.TellIPAM(ctx, "STATUS", conf.IPAM.Type)
 }
 
 // GC releases the masquerading of attachments that are not valid, and has the IPAM plugin release their addresses.
@@ -249,10 +197,5 @@ func (p *Plugin) GC(ctx context.Context, c *plugin.Call, valid []types.GCAttachm
 	if err != nil {
 		return err
 	}
-	errs := []error{p.tables.KeepMasquerade(conf.Name, plugin.Valid(valid))}
-	if conf.IPAM.Type != "" {
-		_, err := c.IPAM(ctx, "GC", conf.IPAM.Type)
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return errors.Join(p.tables.KeepMasquerade(conf.Name, plugin.Valid(valid)), c.TellIPAM(ctx, "GC", conf.IPAM.Type))
 }

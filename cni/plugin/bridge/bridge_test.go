@@ -18,6 +18,7 @@ import (
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
 	"github.com/berth-runtime/berth/cni/plugin/nft"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
 func TestParseMistakesNameTheKey(t *testing.T) {
@@ -188,7 +189,7 @@ func TestRootLayer2(t *testing.T) {
 
 func TestRootNoAddressFromIPAM(t *testing.T) {
 	b := newBed(t)
-	if _, err := b.Add(context.Background(), b.call("a", `"ipam":{"type":"x"}`)); !errors.Is(err, ErrNoAddress) {
+	if _, err := b.Add(context.Background(), b.call("a", `"ipam":{"type":"x"}`)); !errors.Is(err, plugin.ErrNoAddress) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -354,7 +355,7 @@ func TestRootExistingInterfaceIsNotTouched(t *testing.T) {
 	b := newBed(t)
 	c := b.call("a", `"bridge":"br0"`)
 	b.add(c)
-	if _, err := b.Add(context.Background(), c); !errors.Is(err, ErrExists) {
+	if _, err := b.Add(context.Background(), c); !errors.Is(err, podif.ErrExists) {
 		t.Errorf("got %v", err)
 	}
 }

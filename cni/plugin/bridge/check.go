@@ -16,17 +16,12 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	result, err := plugin.Previous(c.Config)
+	result, err := plugin.Required(c.Config)
 	if err != nil {
 		return err
 	}
-	if result == nil {
-		return plugin.Keyf("prevResult", "missing")
-	}
-	if conf.IPAM.Type != "" {
-		if _, err := c.IPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
-			return fmt.Errorf("ipam %s: %w", conf.IPAM.Type, err)
-		}
+	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
+		return err
 	}
 	br, err := p.bridge(conf)
 	if err != nil {

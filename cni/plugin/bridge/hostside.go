@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -162,54 +160,6 @@ func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have
 	// Without a MAC address set on purpose a bridge takes its lowest port's. One that we made has one.
 	if err := p.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
 		return fmt.Errorf("pin MAC address of %s: %w", name, err)
-	}
-	return nil
-}
-
-// forwarding lets the host route for the families of its containers.
-func (p *Plugin) forwarding(gateways []netip.Prefix) error {
-	var v4, v6 bool
-	for _, gw := range gateways {
-		v4, v6 = v4 || gw.Addr().Is4(), v6 || gw.Addr().Is6()
-	}
-	if v4 {
-		_, err := p.memo.Do("forward4", func() (string, error) {
-			return "", p.host.SetSysctls("net/ipv4", link.Sysctl{Name: "ip_forward", Value: "1"})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if !v6 {
-		return nil
-	}
-	_, err := p.memo.Do("forward6", func() (string, error) { return "", p.host.Do(forward6) })
-	return err
-}
-
-// forward6 makes the host an IPv6 router. A router hears no routers (accept_ra 1 ends with forwarding, ip-sysctl.rst), so the
-// interfaces that did are told to go on (2): a node must not lose its default route to its first pod.
-func forward6() error {
-	const conf = "/proc/sys/net/ipv6/conf/"
-	if now, err := os.ReadFile(conf + "all/forwarding"); err == nil && strings.TrimSpace(string(now)) == "1" {
-		return nil
-	}
-	entries, err := os.ReadDir(conf)
-	if err != nil {
-		return fmt.Errorf("forward IPv6: %w", err)
-	}
-	for _, e := range entries {
-		path := conf + e.Name() + "/accept_ra"
-		now, err := os.ReadFile(path)
-		if err != nil || e.Name() == "all" || strings.TrimSpace(string(now)) != "1" {
-			continue // an interface that went meanwhile
-		}
-		if err := os.WriteFile(path, []byte("2"), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("keep hearing routers on %s: %w", e.Name(), err)
-		}
-	}
-	if err := os.WriteFile(conf+"all/forwarding", []byte("1"), 0o644); err != nil {
-		return fmt.Errorf("forward IPv6: %w", err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
 const (
@@ -19,9 +20,6 @@ const (
 	portWait = 2500 * time.Millisecond
 	portPoll = 100 * time.Microsecond
 )
-
-// ErrExists says that the container has an interface of this name already.
-var ErrExists = errors.New("exists in the container")
 
 // pair is a new veth pair.
 type pair struct {
@@ -48,22 +46,10 @@ func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge, mac n
 		case !errors.Is(err, syscall.EEXIST) || try == 10:
 			return nil, err
 		}
-		if err := p.clear(c); err != nil {
+		if err := podif.Clear(c.Pod, c.IfName, p.reaper); err != nil {
 			return nil, err
 		}
 	}
-}
-
-// clear removes an interface of the wanted name that is only waiting for the reaper.
-func (p *Plugin) clear(c *plugin.Call) error {
-	old, err := c.Pod.Link(c.IfName)
-	if err != nil || old == nil {
-		return err // it was the random name that was taken
-	}
-	if peer := old.Attrs().ParentIndex; old.Type() == "veth" && p.reaper.Has(peer) {
-		return p.reaper.Now(peer)
-	}
-	return fmt.Errorf("interface %s %w", c.IfName, ErrExists)
 }
 
 func (p *Plugin) joinVLANs(conf *config, name string) error {

@@ -98,6 +98,15 @@ func at(index int) netlink.Link {
 	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
 }
 
+// DeleteRoute takes the route to dst by an interface away. One that is not there is no error.
+func (s *Space) DeleteRoute(index int, dst netip.Prefix) error {
+	err := s.handle.RouteDel(&netlink.Route{LinkIndex: index, Dst: IPNet(dst), Scope: netlink.SCOPE_NOWHERE})
+	if err != nil && !errors.Is(err, unix.ESRCH) && !missing(err) {
+		return fmt.Errorf("delete route to %s: %w", dst, err)
+	}
+	return nil
+}
+
 // Groups6 returns the IPv6 multicast groups that the interface with an index has joined.
 func (s *Space) Groups6(index int) ([]netip.Addr, error) {
 	req := s.request(unix.RTM_GETMULTICAST, unix.NLM_F_DUMP)

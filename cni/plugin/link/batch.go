@@ -47,16 +47,30 @@ func (b *Batch) Up(index int) {
 // AddAddress gives an interface an address, or changes the one that is there. IPv6 ones are used at once, without duplicate address
 // detection (IFA_F_NODAD), unless detect is set.
 func (b *Batch) AddAddress(index int, p netip.Prefix, detect bool) {
+	flags := uint32(unix.IFA_F_NODAD)
+	if detect {
+		flags = 0
+	}
+	b.addAddress(index, p, flags)
+}
+
+// AddAddressAlone is AddAddress without duplicate address detection, and without the route to the address's subnet that the kernel makes.
+func (b *Batch) AddAddressAlone(index int, p netip.Prefix) {
+	b.addAddress(index, p, unix.IFA_F_NODAD|unix.IFA_F_NOPREFIXROUTE)
+}
+
+func (b *Batch) addAddress(index int, p netip.Prefix, flags uint32) {
 	msg := nl.NewIfAddrmsg(unix.AF_INET)
 	if p.Addr().Is6() {
 		msg.Family = unix.AF_INET6
-		if !detect {
-			msg.IfAddrmsg.Flags = unix.IFA_F_NODAD
-		}
+	} else {
+		flags &^= unix.IFA_F_NODAD // IPv4 would only keep it, and show it
 	}
 	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits())
 	ip := p.Addr().AsSlice()
-	data := []nl.NetlinkRequestData{msg, nl.NewRtAttr(unix.IFA_LOCAL, ip), nl.NewRtAttr(unix.IFA_ADDRESS, ip)}
+	data := []nl.NetlinkRequestData{
+		msg, nl.NewRtAttr(unix.IFA_LOCAL, ip), nl.NewRtAttr(unix.IFA_ADDRESS, ip), nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(flags)),
+	}
 	if p.Addr().Is4() && p.Bits() < 31 { // RFC 3021: a subnet of two has none
 		data = append(data, nl.NewRtAttr(unix.IFA_BROADCAST, broadcast(p)))
 	}
@@ -72,9 +86,10 @@ func broadcast(p netip.Prefix) []byte {
 // Route is one to be added. Zero values are the kernel's defaults: an invalid Gw makes a route on the link, no Table the main one.
 type Route struct {
 	Dst                   netip.Prefix
-	Gw                    netip.Addr
+	Gw, Src               netip.Addr
 	Priority, MTU, AdvMSS int
 	Table, Scope          int
+	Replace               bool // a route to the same destination goes
 }
 
 func (r Route) String() string {
@@ -98,6 +113,9 @@ func (b *Batch) AddRoute(index int, r Route) {
 	if r.Gw.IsValid() {
 		add(nl.NewRtAttr(unix.RTA_GATEWAY, r.Gw.AsSlice()))
 	}
+	if r.Src.IsValid() {
+		add(nl.NewRtAttr(unix.RTA_PREFSRC, r.Src.AsSlice()))
+	}
 	if r.Table > 0 {
 		if msg.Table = unix.RT_TABLE_UNSPEC; r.Table < 256 {
 			msg.Table = uint8(r.Table)
@@ -117,7 +135,11 @@ func (b *Batch) AddRoute(index int, r Route) {
 		add(metrics)
 	}
 	add(number(unix.RTA_OIF, index))
-	b.add(unix.RTM_NEWROUTE, unix.NLM_F_CREATE, fmt.Sprintf("add route to %s", r), data...)
+	flags := unix.NLM_F_CREATE
+	if r.Replace {
+		flags |= unix.NLM_F_REPLACE
+	}
+	b.add(unix.RTM_NEWROUTE, flags, fmt.Sprintf("add route to %s", r), data...)
 }
 
 // Run sends the changes and returns the error of the first that failed, nil when all were made. A Batch can be run again.

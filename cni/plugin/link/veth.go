@@ -193,3 +193,14 @@ func missing(err error) bool {
 	var none netlink.LinkNotFoundError
 	return errors.As(err, &none) || errors.Is(err, syscall.ENODEV)
 }
+
+// Move takes the interface with an index into another namespace, where it is called name, has an alias ("" for none) and is down.
+func (s *Space) Move(index int, to *Space, name, alias string) error {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	b := s.Batch()
+	b.add(unix.RTM_NEWLINK, 0, fmt.Sprintf("move interface %d to %s", index, name), msg,
+		nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(to.FD()))), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
+		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
+	return b.Run()
+}

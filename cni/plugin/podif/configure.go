@@ -26,6 +26,8 @@ type Interface struct {
 	Name    string
 	Sysctls *link.Sysctls // writes the container's variables
 	DAD     bool          // detect duplicates of its IPv6 addresses, and wait for that
+	Routers bool          // it hears routers' advertisements: on a network that is not ours alone
+	Alone   bool          // all of its subnets but itself are behind its gateways
 }
 
 // Configure brings the interface up with the addresses and routes of the result. A route without a gateway goes by the first gateway of
@@ -57,6 +59,11 @@ func Configure(ctx context.Context, i Interface, result *types100.Result) (int, 
 		}
 	}
 	batch := i.Pod.Batch()
+	if i.Alone {
+		for _, r := range pointToPoint(result) {
+			batch.AddRoute(index, r)
+		}
+	}
 	for _, r := range Routes(result) {
 		batch.AddRoute(index, r)
 	}
@@ -72,7 +79,11 @@ func (i Interface) sysctls() []link.Sysctl {
 	if i.DAD {
 		return []link.Sysctl{{Name: "enhanced_dad", Value: "1"}, {Name: "accept_dad", Value: "1"}, {Name: "keep_addr_on_down", Value: "1"}}
 	}
-	return []link.Sysctl{{Name: "accept_dad", Value: "0"}, {Name: "keep_addr_on_down", Value: "1"}, {Name: "accept_ra", Value: "0"}}
+	out := []link.Sysctl{{Name: "accept_dad", Value: "0"}, {Name: "keep_addr_on_down", Value: "1"}}
+	if !i.Routers {
+		out = append(out, link.Sysctl{Name: "accept_ra", Value: "0"})
+	}
+	return out
 }
 
 // up gives the interface its addresses and brings it up. IPv6 can be off in new namespaces (conf/default/disable_ipv6), which an
@@ -80,7 +91,11 @@ func (i Interface) sysctls() []link.Sysctl {
 func (i Interface) up(index int, addrs []netip.Prefix, v6 bool) error {
 	batch := i.Pod.Batch()
 	for _, a := range addrs {
-		batch.AddAddress(index, a, i.DAD)
+		if i.Alone {
+			batch.AddAddressAlone(index, a)
+		} else {
+			batch.AddAddress(index, a, i.DAD)
+		}
 	}
 	batch.Up(index)
 	err := batch.Run()
@@ -156,6 +171,24 @@ func Routes(result *types100.Result) []link.Route {
 	}
 	return out
 }
+
+// pointToPoint are the routes to an interface's gateways, and to its subnets by them.
+func pointToPoint(result *types100.Result) []link.Route {
+	var out []link.Route
+	for _, ip := range result.IPs {
+		p, gw := link.Prefix(ip.Address), addrOf(ip.Gateway)
+		if !gw.IsValid() {
+			continue
+		}
+		out = append(out,
+			link.Route{Dst: netip.PrefixFrom(gw, gw.BitLen()), Src: p.Addr(), Scope: scopeLink},
+			link.Route{Dst: p.Masked(), Gw: gw, Src: p.Addr()})
+	}
+	return out
+}
+
+// scopeLink is RT_SCOPE_LINK of rtnetlink(7).
+const scopeLink = 253
 
 func addrOf(ip net.IP) netip.Addr {
 	a, _ := netip.AddrFromSlice(ip)

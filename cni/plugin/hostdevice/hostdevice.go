@@ -1,0 +1,215 @@
+package hostdevice
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+
+	"github.com/berth-runtime/berth/cni/plugin"
+	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
+)
+
+// Errors of a move.
+var (
+	ErrNoDevice = errors.New("no such interface on the host")
+	ErrNotOurs  = errors.New("was not moved in: it has no alias")
+)
+
+// Plugin is the host-device plugin.
+type Plugin struct {
+	host    *link.Space
+	sysctls *link.Sysctls
+}
+
+var _ plugin.Plugin = (*Plugin)(nil)
+
+// New moves interfaces of host, and writes containers' variables by sysctls. Both stay the caller's.
+func New(host *link.Space, sysctls *link.Sysctls) *Plugin {
+	return &Plugin{host: host, sysctls: sysctls}
+}
+
+type config struct {
+	Device        string    `json:"device"`
+	HWAddr        string    `json:"hwaddr"`
+	KernelPath    string    `json:"kernelpath"`
+	PCIBusID      string    `json:"pciBusID"`
+	DNS           types.DNS `json:"dns"`
+	RuntimeConfig struct {
+		DeviceID string `json:"deviceID"`
+	} `json:"runtimeConfig"`
+	IPAM struct {
+		Type string `json:"type"`
+	} `json:"ipam"`
+
+	mac net.HardwareAddr
+}
+
+func parse(data []byte) (*config, error) {
+	c := &config{}
+	if err := plugin.Decode(data, c); err != nil {
+		return nil, err
+	}
+	if c.Device+c.HWAddr+c.KernelPath+c.PCIBusID+c.RuntimeConfig.DeviceID == "" {
+		return nil, plugin.Keyf("device", `missing, and so are "hwaddr", "kernelpath" and "pciBusID"`)
+	}
+	if c.HWAddr == "" {
+		return c, nil
+	}
+	var err error
+	if c.mac, err = net.ParseMAC(c.HWAddr); err != nil {
+		return nil, plugin.Keyf("hwaddr", "%w", err)
+	}
+	return c, nil
+}
+
+// Supports is nil for interfaces that are not found by their place on a bus.
+func (p *Plugin) Supports(data []byte) error {
+	c, err := parse(data)
+	if err == nil && c.PCIBusID+c.RuntimeConfig.DeviceID != "" {
+		return plugin.Keyf("pciBusID", "is the reference plugin's")
+	}
+	return nil // Add says what is wrong with a configuration
+}
+
+// Add moves the interface in.
+func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, error) {
+	conf, err := parse(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.find(conf)
+	if err != nil {
+		return nil, err
+	}
+	result := &types100.Result{}
+	if conf.IPAM.Type != "" {
+		if result, err = c.Allocate(ctx, conf.IPAM.Type, types.DNS{}); err != nil {
+			return nil, err
+		}
+		result.DNS = conf.DNS
+	}
+	if taken, err := c.Pod.Link(c.IfName); err != nil || taken != nil {
+		return nil, errors.Join(err, fmt.Errorf("interface %s %w", c.IfName, podif.ErrExists))
+	}
+	old := l.Attrs().Name
+	if err := p.host.Move(l.Attrs().Index, c.Pod, c.IfName, old); err != nil {
+		return nil, err
+	}
+	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: l.Attrs().HardwareAddr.String(), Sandbox: c.NetNS}}
+	for _, ip := range result.IPs {
+		ip.Interface = types100.Int(0)
+	}
+	_, err = podif.Configure(ctx, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}, result)
+	return result, err
+}
+
+func (p *Plugin) find(conf *config) (netlink.Link, error) {
+	name, key := conf.Device, "device"
+	if name == "" && conf.mac != nil {
+		return p.findMAC(conf.mac)
+	}
+	if name == "" {
+		key = "kernelpath"
+		entries, err := os.ReadDir(conf.KernelPath + "/net")
+		if err != nil {
+			return nil, plugin.Keyf(key, "%w", err)
+		}
+		if len(entries) == 0 {
+			return nil, plugin.Keyf(key, "%s: %w", conf.KernelPath, ErrNoDevice)
+		}
+		name = entries[0].Name()
+	}
+	l, err := p.host.Link(name)
+	if err == nil && l == nil {
+		err = plugin.Keyf(key, "%s: %w", name, ErrNoDevice)
+	}
+	return l, err
+}
+
+func (p *Plugin) findMAC(mac net.HardwareAddr) (netlink.Link, error) {
+	links, err := p.host.Netlink().LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if bytes.Equal(l.Attrs().HardwareAddr, mac) {
+			return l, nil
+		}
+	}
+	return nil, plugin.Keyf("hwaddr", "%s: %w", mac, ErrNoDevice)
+}
+
+// Del moves the interface back, down, if it is there, and gives its addresses back.
+func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
+	conf := &config{}
+	if err := plugin.Decode(c.Config, conf); err != nil {
+		return err
+	}
+	if c.Pod != nil {
+		if err := p.moveOut(c); err != nil {
+			return err
+		}
+	}
+	return c.TellIPAM(ctx, "DEL", conf.IPAM.Type)
+}
+
+func (p *Plugin) moveOut(c *plugin.Call) error {
+	l, err := c.Pod.Link(c.IfName)
+	if err != nil || l == nil {
+		return err
+	}
+	name := l.Attrs().Alias
+	if name == "" {
+		return nil // not of an Add of ours: an Add that failed before it moved anything
+	}
+	return c.Pod.Move(l.Attrs().Index, p.host, name, "")
+}
+
+// Check compares the interface with the result of the Add.
+func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
+	conf, err := parse(c.Config)
+	if err != nil {
+		return err
+	}
+	result, err := plugin.Required(c.Config)
+	if err != nil {
+		return err
+	}
+	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
+		return err
+	}
+	l, err := c.Pod.Link(c.IfName)
+	if err != nil {
+		return err
+	}
+	if l != nil && l.Attrs().Alias == "" {
+		return fmt.Errorf("interface %s %w", c.IfName, ErrNotOurs)
+	}
+	return podif.Check(c.Pod, c.IfName, result)
+}
+
+// Status holds the configuration against the plugin's rules, and asks the IPAM plugin.
+func (p *Plugin) Status(ctx context.Context, c *plugin.Call) error {
+	conf, err := parse(c.Config)
+	if err != nil {
+		return err
+	}
+	return c.TellIPAM(ctx, "STATUS", conf.IPAM.Type)
+}
+
+// GC has the IPAM plugin release the addresses of attachments that are not valid.
+func (p *Plugin) GC(ctx context.Context, c *plugin.Call, _ []types.GCAttachment) error {
+	conf, err := parse(c.Config)
+	if err != nil {
+		return err
+	}
+	return c.TellIPAM(ctx, "GC", conf.IPAM.Type)
+}

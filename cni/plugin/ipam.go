@@ -1,0 +1,50 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// ErrNoAddress says that an IPAM plugin gave none.
+var ErrNoAddress = errors.New("the IPAM plugin gave no address")
+
+// Allocate runs the IPAM plugin of a configuration. The result has what that gave, but with dns for its DNS if dns says anything. It is
+// ErrNoAddress when there is no address in it.
+func (c *Call) Allocate(ctx context.Context, ipam string, dns types.DNS) (*types100.Result, error) {
+	got, err := c.IPAM(ctx, "ADD", ipam)
+	if err != nil {
+		return nil, fmt.Errorf("ipam %s: %w", ipam, err)
+	}
+	if got == nil || len(got.IPs) == 0 {
+		return nil, fmt.Errorf("ipam %s: %w", ipam, ErrNoAddress)
+	}
+	result := &types100.Result{IPs: got.IPs, Routes: got.Routes, DNS: got.DNS}
+	if !dns.IsEmpty() {
+		result.DNS = dns
+	}
+	return result, nil
+}
+
+// TellIPAM runs another command than ADD of the IPAM plugin of a configuration. It does nothing when ipam is "".
+func (c *Call) TellIPAM(ctx context.Context, command, ipam string) error {
+	if ipam == "" {
+		return nil
+	}
+	if _, err := c.IPAM(ctx, command, ipam); err != nil {
+		return fmt.Errorf("ipam %s: %w", ipam, err)
+	}
+	return nil
+}
+
+// Required is Previous where there must be one.
+func Required(config []byte) (*types100.Result, error) {
+	result, err := Previous(config)
+	if err == nil && result == nil {
+		err = Keyf("prevResult", "missing: the plugin must be chained behind another")
+	}
+	return result, err
+}

@@ -1,0 +1,228 @@
+package stacked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/cni/plugin"
+	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
+)
+
+// ErrNoMaster says that the interface to stand on is not there.
+var ErrNoMaster = errors.New("no such interface")
+
+// Plugin is one of the three plugins.
+type Plugin struct {
+	kind    Kind
+	host    *link.Space
+	sysctls *link.Sysctls
+}
+
+var _ plugin.Plugin = (*Plugin)(nil)
+
+// New makes interfaces of a kind on those of host, and writes containers' variables by sysctls. Both stay the caller's.
+func New(kind Kind, host *link.Space, sysctls *link.Sysctls) *Plugin {
+	return &Plugin{kind: kind, host: host, sysctls: sysctls}
+}
+
+// Supports is always nil.
+func (p *Plugin) Supports([]byte) error { return nil }
+
+// Add gives the container its interface.
+func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, error) {
+	conf, err := p.kind.parse(c)
+	if err != nil {
+		return nil, err
+	}
+	previous, err := plugin.Previous(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	master, err := p.master(conf, c, previous)
+	if err != nil {
+		return nil, err
+	}
+	if p.kind != IPvlan && conf.MTU > master.Attrs().MTU {
+		return nil, plugin.Keyf("mtu", "%d is more than the %d of %s", conf.MTU, master.Attrs().MTU, master.Attrs().Name)
+	}
+	result, err := p.addresses(ctx, conf, c, previous)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := p.make(conf, c, master)
+	if err != nil {
+		return nil, err
+	}
+	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: mac, Sandbox: c.NetNS}}
+	result.DNS = conf.DNS
+	if p.kind != VLAN {
+		p.announce(c)
+	}
+	_, err = podif.Configure(ctx, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}, result)
+	return result, err
+}
+
+// master finds the interface to stand on: the named one, for ipvlan in a chain that of the plugin before, or that of the default route.
+func (p *Plugin) master(conf *config, c *plugin.Call, previous *types100.Result) (netlink.Link, error) {
+	space := p.host
+	if conf.LinkInContainer {
+		space = c.Pod
+	}
+	name := conf.Master
+	if name == "" && p.kind == IPvlan && previous != nil {
+		if len(previous.Interfaces) != 1 || previous.Interfaces[0].Name == "" {
+			return nil, plugin.Keyf("master", "missing, and the plugin before has not made one interface to stand on")
+		}
+		name = previous.Interfaces[0].Name
+	}
+	if name == "" {
+		return defaultRoute(space)
+	}
+	l, err := space.Link(name)
+	if err == nil && l == nil {
+		err = plugin.Keyf("master", "%s: %w", name, ErrNoMaster)
+	}
+	return l, err
+}
+
+// defaultRoute is the interface of the space's default route.
+func defaultRoute(space *link.Space) (netlink.Link, error) {
+	routes, err := space.Netlink().RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst != nil && !link.Prefix(*r.Dst).Addr().IsUnspecified() || r.LinkIndex == 0 {
+			continue
+		}
+		if l, err := space.LinkAt(r.LinkIndex); err != nil || l != nil {
+			return l, err
+		}
+	}
+	return nil, plugin.Keyf("master", "missing, and there is no default route: %w", ErrNoMaster)
+}
+
+// addresses are those that the IPAM plugin gives, or, for ipvlan in a chain without one, those of the plugin before. A macvlan can do
+// without any.
+func (p *Plugin) addresses(ctx context.Context, conf *config, c *plugin.Call, previous *types100.Result) (*types100.Result, error) {
+	result := &types100.Result{}
+	switch {
+	case conf.IPAM.Type != "":
+		got, err := c.Allocate(ctx, conf.IPAM.Type, types.DNS{})
+		if err != nil {
+			return nil, err
+		}
+		result.IPs, result.Routes = got.IPs, got.Routes
+	case p.kind == IPvlan && (previous == nil || len(previous.IPs) == 0):
+		return nil, plugin.Keyf("ipam.type", "missing, and no plugin before gave an address")
+	case p.kind == IPvlan:
+		result.IPs, result.Routes = previous.IPs, previous.Routes
+	}
+	for _, ip := range result.IPs {
+		ip.Interface = types100.Int(0)
+	}
+	return result, nil
+}
+
+// make makes the interface in the container and returns its MAC address.
+func (p *Plugin) make(conf *config, c *plugin.Call, master netlink.Link) (string, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.ParentIndex = c.IfName, conf.MTU, master.Attrs().Index
+	space := c.Pod
+	if !conf.LinkInContainer {
+		space, attrs.Namespace = p.host, netlink.NsFd(c.Pod.FD())
+	}
+	if err := space.Netlink().LinkAdd(p.kind.link(conf, attrs)); err != nil {
+		if errors.Is(err, unix.EEXIST) {
+			err = fmt.Errorf("the name, or what it asks of %s, is taken: %w", master.Attrs().Name, err)
+		}
+		return "", fmt.Errorf("make %s %s: %w", p.kind, c.IfName, err)
+	}
+	l, err := c.Pod.Link(c.IfName)
+	if err != nil {
+		return "", err
+	}
+	if l == nil {
+		return "", fmt.Errorf("interface %s: gone while it was set up", c.IfName)
+	}
+	return l.Attrs().HardwareAddr.String(), nil
+}
+
+// announce has the kernel tell the neighbours of the interface's addresses: they may know another holder. It fails without IPv6.
+func (p *Plugin) announce(c *plugin.Call) {
+	_ = p.sysctls.Set(c.Pod, "net/ipv4/conf/"+c.IfName, link.Sysctl{Name: "arp_notify", Value: "1"})
+	_ = p.sysctls.Set(c.Pod, "net/ipv6/conf/"+c.IfName, link.Sysctl{Name: "ndisc_notify", Value: "1"})
+}
+
+// Del removes the interface, if it is one of the plugin's, and then gives its addresses back.
+func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
+	conf := &config{}
+	if err := plugin.Decode(c.Config, conf); err != nil {
+		return err
+	}
+	if c.Pod != nil {
+		l, err := c.Pod.Link(c.IfName)
+		if err != nil {
+			return err
+		}
+		if l != nil && l.Type() == string(p.kind) {
+			if err := c.Pod.DeleteAt(l.Attrs().Index); err != nil {
+				return err
+			}
+		}
+	}
+	return c.TellIPAM(ctx, "DEL", conf.IPAM.Type)
+}
+
+// Check compares the interface with the configuration and the result of the Add.
+func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
+	conf, err := p.kind.parse(c)
+	if err != nil {
+		return err
+	}
+	result, err := plugin.Required(c.Config)
+	if err != nil {
+		return err
+	}
+	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
+		return err
+	}
+	l, err := c.Pod.Link(c.IfName)
+	if err != nil {
+		return err
+	}
+	if l == nil || !p.kind.same(conf, l) {
+		return fmt.Errorf("interface %s %w: it is no %s as configured", c.IfName, podif.ErrChanged, p.kind)
+	}
+	if master, err := p.master(conf, c, nil); err == nil && master.Attrs().Index != l.Attrs().ParentIndex && conf.Master != "" {
+		return fmt.Errorf("interface %s %w: it does not stand on %s", c.IfName, podif.ErrChanged, conf.Master)
+	} else if err != nil && conf.Master != "" {
+		return err
+	}
+	return podif.Check(c.Pod, c.IfName, result)
+}
+
+// Status holds the configuration against the plugin's rules, and asks the IPAM plugin.
+func (p *Plugin) Status(ctx context.Context, c *plugin.Call) error {
+	conf, err := p.kind.parse(c)
+	if err != nil {
+		return err
+	}
+	return c.TellIPAM(ctx, "STATUS", conf.IPAM.Type)
+}
+
+// GC has the IPAM plugin release the addresses of attachments that are not valid.
+func (p *Plugin) GC(ctx context.Context, c *plugin.Call, _ []types.GCAttachment) error {
+	conf, err := p.kind.parse(c)
+	if err != nil {
+		return err
+	}
+	return c.TellIPAM(ctx, "GC", conf.IPAM.Type)
+}
