@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper/copier"
@@ -101,12 +102,22 @@ func newServer(cfg Config) (*Server, error) {
 	return s, err
 }
 
+// acceptPause is how long a connection waits to be taken when there is nothing to take it with.
+const acceptPause = 100 * time.Millisecond
+
+// outOf says whether an error is a lack that may pass. The keeper must not end for it: whose streams would
+// it be? (accept(2))
+func outOf(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+}
+
 // accept takes connections until the listener is closed.
 func (s *Server) accept() error {
 	raw, err := s.listener.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("use listener: %w", err)
 	}
+	lacking := false
 	for {
 		var fd int
 		var aerr error
@@ -119,9 +130,17 @@ func (s *Server) accept() error {
 			return fmt.Errorf("accept daemon: %w", err)
 		case errors.Is(aerr, unix.EINTR) || errors.Is(aerr, unix.ECONNABORTED):
 			continue
+		case outOf(aerr): // who connects waits in the listener's queue
+			if !lacking {
+				s.log.event("connection not taken yet", "error", aerr)
+			}
+			lacking = true
+			time.Sleep(acceptPause)
+			continue
 		case aerr != nil:
 			return fmt.Errorf("accept daemon: %w", aerr)
 		}
+		lacking = false
 		conn, err := wire.NewConn(fd)
 		if err != nil {
 			s.log.event("connection refused", "error", err)
