@@ -208,6 +208,46 @@ func TestFlushWritesAnUnfinishedLine(t *testing.T) {
 	k.Close()
 }
 
+// A process that is dead and forgotten while a slow disk was written to: what is in
+// its pipe still goes into the log, an unfinished last line too.
+func TestCloseTakesWhatIsThere(t *testing.T) {
+	b := newBed(t)
+	path := filepath.Join(t.TempDir(), "log")
+	k := b.start(2, openLog(t, path))
+	const lines = 20000 // more than one turn takes
+	if _, err := unix.FcntlInt(k.writers[0].Fd(), unix.F_SETPIPE_SZ, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	write(t, k.writers[0], strings.Repeat(strings.Repeat("x", 39)+"\n", lines))
+	write(t, k.writers[0], "last words")
+	write(t, k.writers[1], "of one that is open\n")
+	k.Close()
+	k.writers[0].Close()
+	var log []byte
+	within(t, "the log's end", func() bool {
+		log, _ = os.ReadFile(path)
+		return strings.Contains(string(log), "last words")
+	})
+	if got := strings.Count(string(log), " s0 F "+strings.Repeat("x", 39)+"\n"); got != lines {
+		t.Errorf("%d lines of %d are in the log", got, lines)
+	}
+	if !strings.Contains(string(log), " s0 P last words\n") || !strings.Contains(string(log), " s1 F of one that is open\n") {
+		t.Errorf("the log ends with %q", log[max(0, len(log)-200):])
+	}
+	if err := k.writers[1].SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the pipe's end", func() bool {
+		_, err := k.writers[1].WriteString("nobody reads this")
+		return errors.Is(err, unix.EPIPE)
+	})
+	select {
+	case <-k.ended:
+		t.Error("it ended after it was closed")
+	default:
+	}
+}
+
 func TestStalledLogLosesNothing(t *testing.T) {
 	b := newBed(t)
 	full, err := unix.Open("/dev/full", unix.O_WRONLY|unix.O_CLOEXEC, 0)

@@ -154,7 +154,8 @@ func (p *Copy) Files(names []string) (Files, error) {
 // Flush has what the streams have now written, unfinished lines too.
 func (p *Copy) Flush() { p.wake(doFlush) }
 
-// Close ends the copying and closes all descriptors, as soon as a turn under way is over.
+// Close ends the copying and closes all descriptors, once what the streams have now is in the log: a process
+// may be dead and forgotten before a slow disk took its last words. A log that refuses is not waited for.
 func (p *Copy) Close() { p.wake(doClose) }
 
 func (p *Copy) wake(todo uint32) {
@@ -175,6 +176,8 @@ func (p *Copy) turn(buf *journal.Buffers) {
 	p.todo = 0
 	p.mu.Unlock()
 	if todo&doClose != 0 {
+		p.ended = nil
+		p.takeRest(buf)
 		p.closeAll()
 		return
 	}
@@ -194,6 +197,28 @@ func (p *Copy) turn(buf *journal.Buffers) {
 	if queued {
 		p.copier.enqueue(p)
 	}
+}
+
+// restTurns bounds what is taken of streams whose other ends are still written to: more than a pipe holds
+// (fs.pipe-max-size, 1 MiB by default).
+const restTurns = 8
+
+// takeRest copies what the streams have.
+func (p *Copy) takeRest(buf *journal.Buffers) {
+	if p.log == nil {
+		return
+	}
+	todo := uint32(doStreams)
+	for range restTurns {
+		again, err := p.run(todo, buf)
+		if err != nil {
+			return
+		}
+		if todo = again; todo == 0 {
+			break
+		}
+	}
+	_, _ = p.run(doFlush, buf) // an error means that the log refuses
 }
 
 // run does the turn's work and returns what is to be done again; with an error: after a pause.
