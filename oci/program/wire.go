@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/berth-runtime/berth/oci/program/unpack"
 )
 
 // ErrWire is what Unmarshal's errors wrap: bytes that are no program.
@@ -89,18 +91,18 @@ func appendStep(b []byte, s *Step) []byte {
 // Unmarshal reads the wire form. Every index in the result is in range, so that a launcher can walk it
 // unseen; anything else is an error that wraps ErrWire. The result has a copy of the data.
 func Unmarshal(b []byte) (*Program, error) {
-	r := reader{b: b}
-	if string(r.bytes(4)) != wireMagic {
+	r := reader{unpack.NewReader(b)}
+	if string(r.Bytes(4)) != wireMagic {
 		return nil, fmt.Errorf("%w: no magic", ErrWire)
 	}
-	if v := r.u32(); v != wireVersion {
+	if v := r.U32(); v != wireVersion {
 		return nil, fmt.Errorf("%w: version %d, this is %d", ErrWire, v, wireVersion)
 	}
 	p := &Program{}
-	p.Clone.Flags = r.u64()
-	p.Clone.Cgroup = Slot(r.u16())
-	p.Clone.UIDMap = string(r.bytes(r.count(1, maxData)))
-	p.Clone.GIDMap = string(r.bytes(r.count(1, maxData)))
+	p.Clone.Flags = r.U64()
+	p.Clone.Cgroup = Slot(r.U16())
+	p.Clone.UIDMap = string(r.Bytes(r.count(1, maxData)))
+	p.Clone.GIDMap = string(r.Bytes(r.count(1, maxData)))
 	p.Steps = make([]Step, r.count(stepMinLen, maxSteps))
 	for i := range p.Steps {
 		r.step(&p.Steps[i])
@@ -108,18 +110,18 @@ func Unmarshal(b []byte) (*Program, error) {
 	p.Slots = make([]string, r.count(0, maxSlots))
 	p.Pointers = make([]Pointer, r.count(8, maxData))
 	for i := range p.Pointers {
-		p.Pointers[i] = Pointer{At: r.u32(), To: r.u32()}
+		p.Pointers[i] = Pointer{At: r.U32(), To: r.U32()}
 	}
 	p.SlotRefs = make([]SlotRef, r.count(6, maxData))
 	for i := range p.SlotRefs {
-		p.SlotRefs[i] = SlotRef{At: r.u32(), Slot: Slot(r.u16())}
+		p.SlotRefs[i] = SlotRef{At: r.U32(), Slot: Slot(r.U16())}
 	}
-	p.Data = append([]byte(nil), r.bytes(r.count(1, maxData))...)
-	if r.short {
+	p.Data = append([]byte(nil), r.Bytes(r.count(1, maxData))...)
+	if r.Short() {
 		return nil, fmt.Errorf("%w: it ends early", ErrWire)
 	}
-	if len(r.b) != 0 {
-		return nil, fmt.Errorf("%w: %d bytes too many", ErrWire, len(r.b))
+	if r.Len() != 0 {
+		return nil, fmt.Errorf("%w: %d bytes too many", ErrWire, r.Len())
 	}
 	return p, p.check()
 }
@@ -127,80 +129,31 @@ func Unmarshal(b []byte) (*Program, error) {
 // stepMinLen is the wire length of a step with no fine errno.
 const stepMinLen = 4 + 1 + 4 + 2 + 2 + 1 + 6 + 48
 
-// reader takes the wire form apart. After a read beyond the end, short is set and every value is zero.
-type reader struct {
-	b     []byte
-	short bool
-}
+// reader takes the wire form apart.
+type reader struct{ unpack.Reader }
 
-func (r *reader) bytes(n int) []byte {
-	if n > len(r.b) {
-		r.b, r.short = nil, true
-		return nil
-	}
-	v := r.b[:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) u8() byte {
-	if v := r.bytes(1); v != nil {
-		return v[0]
-	}
-	return 0
-}
-
-func (r *reader) u16() uint16 {
-	if v := r.bytes(2); v != nil {
-		return binary.LittleEndian.Uint16(v)
-	}
-	return 0
-}
-
-func (r *reader) u32() uint32 {
-	if v := r.bytes(4); v != nil {
-		return binary.LittleEndian.Uint32(v)
-	}
-	return 0
-}
-
-func (r *reader) u64() uint64 {
-	if v := r.bytes(8); v != nil {
-		return binary.LittleEndian.Uint64(v)
-	}
-	return 0
-}
-
-// count reads a number of things of at least size bytes each. What could not fit in the rest, or is
-// beyond limit, counts as an early end: nothing is allocated for it.
-func (r *reader) count(size, limit int) int {
-	n := int(r.u32())
-	if n > limit || n*size > len(r.b) {
-		r.b, r.short = nil, true
-		return 0
-	}
-	return n
-}
+// count reads a number of things of at least size bytes each.
+func (r *reader) count(size, limit int) int { return r.Count(int(r.U32()), size, limit) }
 
 func (r *reader) step(s *Step) {
-	s.Call = Call(r.u32())
-	s.Result = Reg(r.u8())
-	s.Store = r.u32()
-	s.OnFine = r.u16()
-	s.OnOK = r.u16()
-	if n := int(r.u8()); n > 0 && n <= MaxFine {
+	s.Call = Call(r.U32())
+	s.Result = Reg(r.U8())
+	s.Store = r.U32()
+	s.OnFine = r.U16()
+	s.OnOK = r.U16()
+	if n := int(r.U8()); n > 0 && n <= MaxFine {
 		s.Fine = make([]syscall.Errno, n)
 		for i := range s.Fine {
-			s.Fine[i] = syscall.Errno(r.u16())
+			s.Fine[i] = syscall.Errno(r.U16())
 		}
 	} else if n > MaxFine {
-		r.b, r.short = nil, true
+		r.Fail()
 	}
 	for i := range s.Args {
-		s.Args[i].Kind = ArgKind(r.u8())
+		s.Args[i].Kind = ArgKind(r.U8())
 	}
 	for i := range s.Args {
-		s.Args[i].Value = r.u64()
+		s.Args[i].Value = r.U64()
 	}
 }
 

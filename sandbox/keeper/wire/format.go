@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
+
+	"github.com/berth-runtime/berth/oci/program/unpack"
 )
 
 // Version is the version of the format that this package speaks. A later one may append fields to
@@ -105,8 +108,8 @@ func (h Hello) Append(b []byte) []byte {
 
 // ParseHello reads a body.
 func ParseHello(body []byte) (Hello, error) {
-	r := reader{b: body}
-	h := Hello{Version: int(r.u16()), Refused: r.u8() != 0, PID: int(r.u32())}
+	r := newReader(body)
+	h := Hello{Version: int(r.U16()), Refused: r.U8() != 0, PID: int(r.U32())}
 	return h, r.err()
 }
 
@@ -203,16 +206,16 @@ func (r *Record) Check() error {
 
 // ParseRecord reads a body that came with that many descriptors.
 func ParseRecord(body []byte, files int) (*Record, error) {
-	d := reader{b: body}
+	d := newReader(body)
 	r := &Record{Key: d.name()}
-	flags := d.u8()
+	flags := d.U8()
 	r.Oneshot, r.HasProgram, r.HasPidFD, r.Journals = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
-	r.PID, r.MaxLine, r.Generation = int(d.u32()), int(d.u32()), d.u32()
-	r.Slots, r.Logs = int(d.u16()), int(d.u8())
-	r.Streams = d.names(int(d.u8()))
-	r.Holds = d.names(int(d.u16()))
+	r.PID, r.MaxLine, r.Generation = int(d.U32()), int(d.U32()), d.U32()
+	r.Slots, r.Logs = int(d.U16()), int(d.U8())
+	r.Streams = d.names(int(d.U8()))
+	r.Holds = d.names(int(d.U16()))
 	if flags&16 != 0 {
-		r.Exit = &Exit{Status: syscall.WaitStatus(d.u32()), Known: flags&32 != 0, At: time.Unix(0, int64(d.u64()))}
+		r.Exit = &Exit{Status: syscall.WaitStatus(d.U32()), Known: flags&32 != 0, At: time.Unix(0, int64(d.U64()))}
 	}
 	if err := d.err(); err != nil {
 		return nil, err
@@ -267,9 +270,9 @@ func (r Result) Append(b []byte) []byte {
 
 // ParseResult reads a body.
 func ParseResult(body []byte) (Result, error) {
-	d := reader{b: body}
-	r := Result{Code: Code(d.u8()), Errno: syscall.Errno(d.u32()), Step: int(d.u32()), PID: int(d.u32())}
-	r.Text = string(d.bytes(int(d.u16())))
+	d := newReader(body)
+	r := Result{Code: Code(d.U8()), Errno: syscall.Errno(d.U32()), Step: int(d.U32()), PID: int(d.U32())}
+	r.Text = string(d.Bytes(int(d.U16())))
 	return r, d.err()
 }
 
@@ -284,55 +287,15 @@ func appendName(b []byte, s string) []byte {
 	return append(append(b, byte(len(s))), s...)
 }
 
-// reader takes a body apart. After a read beyond the end short is set, and every value is zero.
-type reader struct {
-	b     []byte
-	short bool
-}
+// reader takes a body apart.
+type reader struct{ unpack.Reader }
 
-func (r *reader) bytes(n int) []byte {
-	if n > len(r.b) {
-		r.b, r.short = nil, true
-		return nil
-	}
-	v := r.b[:n]
-	r.b = r.b[n:]
-	return v
-}
+func newReader(body []byte) reader { return reader{unpack.NewReader(body)} }
 
-func (r *reader) u8() uint8 {
-	if v := r.bytes(1); v != nil {
-		return v[0]
-	}
-	return 0
-}
-
-func (r *reader) u16() uint16 {
-	if v := r.bytes(2); v != nil {
-		return binary.LittleEndian.Uint16(v)
-	}
-	return 0
-}
-
-func (r *reader) u32() uint32 {
-	if v := r.bytes(4); v != nil {
-		return binary.LittleEndian.Uint32(v)
-	}
-	return 0
-}
-
-func (r *reader) u64() uint64 {
-	if v := r.bytes(8); v != nil {
-		return binary.LittleEndian.Uint64(v)
-	}
-	return 0
-}
-
-func (r *reader) name() string { return string(r.bytes(int(r.u8()))) }
+func (r *reader) name() string { return string(r.Bytes(int(r.U8()))) }
 
 func (r *reader) names(n int) []string {
-	if n == 0 || n > len(r.b) { // each takes a byte at least
-		r.short = r.short || n != 0
+	if n = r.Count(n, 1, math.MaxUint16); n == 0 {
 		return nil
 	}
 	v := make([]string, n)
@@ -343,7 +306,7 @@ func (r *reader) names(n int) []string {
 }
 
 func (r *reader) err() error {
-	if r.short {
+	if r.Short() {
 		return fmt.Errorf("%w: it ends early", ErrFormat)
 	}
 	return nil
