@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,7 +85,7 @@ func (m *Manager) createContainer(ctx context.Context, p *pod, config *spec.Cont
 
 // up does the steps, and commits.
 func (r *containerCreate) up(ctx context.Context) error {
-	if err := r.tx.run(ctx, r.intend()); err != nil {
+	if err := r.tx.sequence(ctx, r.intend(), r.makeHostPaths()); err != nil {
 		return err
 	}
 	// A cgroup on v1 takes as long as the root: the start has no time for it.
@@ -151,9 +152,8 @@ func (m *Manager) checkHost(p *pod, config *spec.Container) error {
 			}
 			continue
 		}
-		if _, err := os.Stat(v.HostPath); err != nil {
-			field := fmt.Sprintf("mounts[%d].host_path", i)
-			return &spec.FieldError{Field: field, Value: v.HostPath, Rule: "must exist: " + err.Error()}
+		if _, err := os.Stat(v.HostPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return hostPathError(i, v.HostPath, "can't be used: "+err.Error())
 		}
 	}
 	if n := config.Security.Namespaces; n.PID == spec.NamespaceTarget {
@@ -205,6 +205,9 @@ func (r *containerCreate) prepareRoot() step {
 				return err
 			}
 			if r.c.root, err = r.m.mountRoot(r.c); err != nil {
+				return err
+			}
+			if err := r.m.copyVolumes(r.c); err != nil {
 				return err
 			}
 			user, err := resolveUser(r.c.root, r.c.config, r.c.record.Image.Config.User)

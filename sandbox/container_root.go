@@ -28,6 +28,16 @@ func idRanges(mappings []spec.IDMapping) []imagestore.IDRange {
 	return out
 }
 
+// copyVolumes makes the volumes that the image declares, before anything else can change what it has there.
+func (m *Manager) copyVolumes(c *container) error {
+	for i, p := range spec.DeclaredVolumes(&c.record.Image.Config, c.config.Mounts) {
+		if err := m.parts.Images.CopyVolume(c.id, i, c.root, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mountRoot mounts a container's root file system, for one launch.
 func (m *Manager) mountRoot(c *container) (*os.File, error) { return m.mountSnapshot(c.pod, c.id) }
 

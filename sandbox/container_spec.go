@@ -24,6 +24,9 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 		Hostname:   filepath.Join(dir, hostnameFile),
 		Hosts:      filepath.Join(dir, hostsFile),
 	}
+	for i := range spec.DeclaredVolumes(in.Image, rec.Config.Mounts) {
+		in.VolumePaths = append(in.VolumePaths, m.parts.Images.VolumePath(rec.ID, i))
+	}
 	var err error
 	if rec.Config.Security.Privileged {
 		in.HostDevices, err = hostdev.All()

@@ -196,9 +196,11 @@ func TestWhatIsInvalid(t *testing.T) {
 		want   error
 		text   string
 	}{
-		"no name":      {bad(func(c *spec.Container) { c.Metadata.Name = "" }), spec.ErrInvalid, "metadata.name"},
-		"no image":     {bad(func(c *spec.Container) { c.Image.Image = "docker.io/library/none:1" }), imagestore.ErrNotFound, "docker.io/library/none:1"},
-		"no host path": {bad(func(c *spec.Container) { c.Mounts = []spec.Mount{{ContainerPath: "/data", HostPath: "/nonesuch"}} }), spec.ErrInvalid, "mounts[0].host_path"},
+		"no name":  {bad(func(c *spec.Container) { c.Metadata.Name = "" }), spec.ErrInvalid, "metadata.name"},
+		"no image": {bad(func(c *spec.Container) { c.Image.Image = "docker.io/library/none:1" }), imagestore.ErrNotFound, "docker.io/library/none:1"},
+		"no host path": {bad(func(c *spec.Container) {
+			c.Mounts = []spec.Mount{{ContainerPath: "/data", HostPath: "/etc/passwd/nonesuch"}}
+		}), spec.ErrInvalid, "mounts[0].host_path"},
 		"no device": {bad(func(c *spec.Container) {
 			c.Devices = []spec.Device{{ContainerPath: "/dev/x", HostPath: "/dev/nonesuch", Permissions: "r"}}
 		}), spec.ErrInvalid, "devices"},

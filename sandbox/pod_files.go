@@ -49,8 +49,8 @@ func writePodFiles(dir string, config *spec.Pod) error {
 		}
 	}
 	return errors.Join(
-		writePodFile(dir, hostnameFile, name+"\n"),
-		writePodFile(dir, resolvConfFile, resolv),
+		writePodFile(dir, hostnameFile, name+"\n", config),
+		writePodFile(dir, resolvConfFile, resolv, config),
 	)
 }
 
@@ -64,12 +64,17 @@ func writeHosts(dir string, config *spec.Pod, ips []netip.Addr) error {
 			return err
 		}
 	}
-	return writePodFile(dir, hostsFile, content)
+	return writePodFile(dir, hostsFile, content, config)
 }
 
-func writePodFile(dir, name, content string) error {
-	// Readable for every user of a container.
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+// writePodFile writes a file that belongs to the pod's root, and is readable for every user.
+func writePodFile(dir, name, content string, config *spec.Pod) error {
+	path := filepath.Join(dir, name)
+	err := os.WriteFile(path, []byte(content), 0o644)
+	if user := config.Security.Namespaces.OwnUser(); user != nil && err == nil {
+		err = os.Chown(path, int(rootOf(user.UIDs)), int(rootOf(user.GIDs)))
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil

@@ -292,6 +292,12 @@ func (i fakeImages) MountMapped(key string, _ *os.File) (*os.File, error) {
 	return i.MountSnapshot(key)
 }
 
+func (i fakeImages) CopyVolume(string, int, *os.File, string) error { return i.at("copy volume") }
+
+func (i fakeImages) VolumePath(key string, number int) string {
+	return filepath.Join(i.dir, fmt.Sprint(key, number))
+}
+
 func (i fakeImages) RemoveSnapshot(key string) error {
 	return i.do("remove snapshot", func() { delete(i.snapshots, key) })
 }

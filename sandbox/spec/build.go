@@ -26,6 +26,9 @@ type Input struct {
 	// and /etc/hosts unless the client mounts something there; "": none.
 	ResolvConf, Hostname, Hosts string
 
+	// VolumePaths are the host's paths of DeclaredVolumes, in their order.
+	VolumePaths []string
+
 	Seccomp         *specs.LinuxSeccomp // already chosen; nil: unconfined. Not used for a privileged container
 	AppArmorProfile string              // already chosen; "": none. Not used for a privileged container
 	ProcessLabel    string              // SELinux, already chosen; "": none

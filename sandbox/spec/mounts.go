@@ -11,7 +11,7 @@ import (
 // mounts lists the container's mounts in the order in which they are made: the
 // kernel's file systems, then volumes and the pod's files, parents before children.
 func mounts(in Input) []specs.Mount {
-	volumes := slices.Concat(podFiles(in), volumeMounts(in.Container.Mounts))
+	volumes := slices.Concat(podFiles(in), declaredMounts(in), volumeMounts(in.Container.Mounts))
 	taken := map[string]bool{}
 	for _, m := range in.Container.Mounts {
 		taken[path.Clean(m.ContainerPath)] = true
@@ -94,11 +94,7 @@ func podFiles(in Input) []specs.Mount {
 	} {
 		own := slices.ContainsFunc(in.Container.Mounts, func(m Mount) bool { return path.Clean(m.ContainerPath) == f.destination })
 		if f.source != "" && !own {
-			m := specs.Mount{Destination: f.destination, Type: "bind", Source: f.source, Options: []string{"rbind", "rprivate", access}}
-			if user := in.Pod.Security.Namespaces.OwnUser(); user != nil {
-				m.UIDMappings, m.GIDMappings = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
-			}
-			out = append(out, m)
+			out = append(out, specs.Mount{Destination: f.destination, Type: "bind", Source: f.source, Options: []string{"rbind", "rprivate", access}})
 		}
 	}
 	return out

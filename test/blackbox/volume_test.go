@@ -58,21 +58,6 @@ func TestRootVolumes(t *testing.T) {
 	}
 }
 
-func TestRootMissingHostPath(t *testing.T) {
-	d := start(t)
-	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("missing")))
-	config := harness.ContainerConfig("c", "true")
-	path := filepath.Join(d.Dir, "not", "there")
-	config.Mounts = []*cri.Mount{{HostPath: path, ContainerPath: "/v"}}
-	_, err := d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
-	if err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("the error does not name %s: %v", path, err)
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("it was made: %v", err)
-	}
-}
-
 func TestRootReadOnlyRecursive(t *testing.T) {
 	d := start(t)
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("recursive")))

@@ -37,6 +37,7 @@ func (b *Builder) Catalog() ([]Named, error) {
 	products := b.servers()
 	products = append(products, b.shells()...)
 	products = append(products, b.users()...)
+	products = append(products, b.volumes())
 	products = append(products, pauses(pause)...)
 	products = append(products, product{
 		recipe{layers: []*Tree{b.base, new(Tree).File("nnp", 0o6755, nnp)}, config: v1.Config{Entrypoint: []string{"/nnp"}}},

@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// makeHostPaths makes the directories of the host that volumes name and that are missing, as containerd and CRI-O
+// do: manifests count on it for hostPath volumes of no type. What it made goes with a creation that fails.
+func (r *containerCreate) makeHostPaths() step {
+	var made []string
+	return step{
+		name: "make missing host paths",
+		do: func(context.Context) error {
+			for i, v := range r.c.config.Mounts {
+				if v.Image != nil {
+					continue
+				}
+				dirs, err := makeDirectories(v.HostPath)
+				made = append(made, dirs...)
+				if err != nil {
+					return hostPathError(i, v.HostPath, "is missing and can't be made: "+err.Error())
+				}
+				if v.Propagation == spec.PropagationBidirectional {
+					if err := checkShared(i, v.HostPath); err != nil {
+						return err
+					}
+				}
+				if len(dirs) > 0 {
+					r.m.log.WithField("container", r.c.id).WithField("op", "make "+v.HostPath).Info("missing host path made")
+				}
+			}
+			return nil
+		},
+		undo: func(context.Context) error {
+			for _, dir := range slices.Backward(made) {
+				// Somebody may use it by now: then it stays.
+				if err := os.Remove(dir); err != nil {
+					break
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// makeDirectories makes what is missing of a path, and returns what it made, the outermost first.
+func makeDirectories(path string) (made []string, err error) {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	path = filepath.Clean(path)
+	if parent := filepath.Dir(path); parent != path {
+		if made, err = makeDirectories(parent); err != nil {
+			return made, err
+		}
+	}
+	err = os.Mkdir(path, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		_, err = os.Stat(path) // somebody was faster; a link that leads nowhere stays an error
+		return made, err
+	}
+	if err != nil {
+		return made, err
+	}
+	return append(made, path), nil
+}
+
+func hostPathError(i int, path, rule string) error {
+	return &spec.FieldError{Field: fmt.Sprintf("mounts[%d].host_path", i), Value: path, Rule: rule}
+}
+
+// checkShared wants the mount that a path is on to be shared: what a container mounts there reaches the host no
+// other way (mount_namespaces(7)).
+func checkShared(i int, path string) error {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return hostPathError(i, path, "can't be resolved: "+err.Error())
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(resolved))
+	if err != nil {
+		return fmt.Errorf("read mounts: %w", err)
+	}
+	var on *mountinfo.Info
+	for _, m := range mounts {
+		if on == nil || len(m.Mountpoint) >= len(on.Mountpoint) { // the last of those on one place covers the others
+			on = m
+		}
+	}
+	if on == nil {
+		return fmt.Errorf("find the mount of %s: none has it", path)
+	}
+	if !slices.ContainsFunc(strings.Fields(on.Optional), func(o string) bool { return strings.HasPrefix(o, "shared:") }) {
+		return hostPathError(i, path, "must be on a shared mount for BIDIRECTIONAL propagation, and the one on "+on.Mountpoint+" is not (make it by mount --make-shared)")
+	}
+	return nil
+}
