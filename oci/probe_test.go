@@ -48,5 +48,7 @@ type report struct {
 	Dev        []string
 	Namespaces map[string]string
 	Session    bool
-	Console    bool // stdin and stdout are a terminal, and /dev/console is there
+	Domain     string
+	Clocks     map[string]int64 // seconds
+	Console    bool             // stdin and stdout are a terminal, and /dev/console is there
 }

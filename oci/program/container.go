@@ -74,7 +74,7 @@ func CompileContainer(in Container) (*Program, error) {
 		b.fail("compile container: it needs a mount namespace of its own")
 	}
 	b.mapIDs(m, spec.Linux)
-	b.enter(m)
+	b.enter(m, spec.Linux.TimeOffsets)
 	b.session(m)
 	fs := b.earlyFilesystems(in)
 	b.pivot()
@@ -83,7 +83,7 @@ func CompileContainer(in Container) (*Program, error) {
 	if in.Terminal {
 		terminal = b.console()
 	}
-	if m.fresh&unix.CLONE_NEWUTS != 0 {
+	if m.fresh&unix.CLONE_NEWUTS != 0 || m.joined[specs.UTSNamespace] {
 		b.hostnames(spec.Hostname, spec.Domainname)
 	}
 	for _, key := range sorted(spec.Linux.Sysctl) {

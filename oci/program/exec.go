@@ -1,6 +1,8 @@
 package program
 
 import (
+	"slices"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -45,6 +47,9 @@ func CompileExec(in Exec) (*Program, error) {
 	all := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
 	if in.UserNamespace {
 		all |= unix.CLONE_NEWUSER
+	}
+	if in.Linux != nil && slices.ContainsFunc(in.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.TimeNamespace }) {
+		all |= unix.CLONE_NEWTIME
 	}
 	b.labelf("join the container's namespaces")
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))

@@ -107,6 +107,13 @@ var golden = map[string]func() (*Program, error){
 		c.Sources[1].Slot, c.DevicesMade, c.Join = true, true, nil
 		return CompileContainer(c)
 	},
+	"time-namespace": func() (*Program, error) {
+		c := plain()
+		c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+		c.Spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 86400, Nanosecs: 5}, "boottime": {Secs: -60}}
+		c.Spec.Domainname = "example.org" // of the joined uts namespace
+		return CompileContainer(c)
+	},
 	"terminal": func() (*Program, error) {
 		c := plain()
 		c.Terminal = true
@@ -300,6 +307,21 @@ func TestCompileRefuses(t *testing.T) {
 		{"memory nodes", func(c *Container) {
 			c.Spec.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "1-0"}
 		}, `"1-0": must be numbers`},
+		{"time clock", func(c *Container) {
+			c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+			c.Spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"realtime": {Secs: 1}}
+		}, `"realtime"`},
+		{"time offset", func(c *Container) {
+			c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+			c.Spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Nanosecs: 1e9}}
+		}, "1000000000 nanoseconds"},
+		{"time without namespace", func(c *Container) {
+			c.Spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}}
+		}, "need a new time namespace"},
+		{"time and users", func(c *Container) {
+			c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace}, specs.LinuxNamespace{Type: specs.UserNamespace})
+			c.Join = nil
+		}, "and a new time namespace"},
 		{"filter", func(c *Container) { c.Seccomp = &Seccomp{} }, "0 instructions"},
 	} {
 		c := plain()

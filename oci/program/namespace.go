@@ -23,6 +23,7 @@ var namespaces = []struct {
 	{specs.UTSNamespace, unix.CLONE_NEWUTS, "uts", "uts"},
 	{specs.NetworkNamespace, unix.CLONE_NEWNET, "net", "net"},
 	{specs.PIDNamespace, unix.CLONE_NEWPID, "pid", "pid"},
+	{specs.TimeNamespace, unix.CLONE_NEWTIME, "time", "time"},
 	{specs.MountNamespace, unix.CLONE_NEWNS, "mount", "mnt"},
 }
 
@@ -61,9 +62,11 @@ func (b *builder) membership(listed []specs.LinuxNamespace, join []specs.LinuxNa
 // enter joins the namespaces of m that are given by descriptor. Where a PID or user namespace is among
 // them, which hold for children only or need a process that is born into them, a second process is
 // made, with the fresh namespaces; it is the launcher's own child (CLONE_PARENT), so that the
-// launcher reaps it.
-func (b *builder) enter(m membership) {
-	twice := m.joined[specs.PIDNamespace] || m.joined[specs.UserNamespace]
+// launcher reaps it. So it is with a new time namespace, whose offsets can be set only until a process
+// is in it (time_namespaces(7)).
+func (b *builder) enter(m membership, offsets map[string]specs.LinuxTimeOffset) {
+	newTime := m.fresh&unix.CLONE_NEWTIME != 0
+	twice := m.joined[specs.PIDNamespace] || m.joined[specs.UserNamespace] || newTime
 	for _, n := range namespaces {
 		if m.joined[n.kind] {
 			b.labelf("join the %s namespace", n.text)
@@ -72,7 +75,12 @@ func (b *builder) enter(m membership) {
 	}
 	// The cgroup namespace's root is the cgroup that the process is in when it unshares: on v1 that is
 	// only after the cgroup.procs writes, and copy_process looks before CLONE_INTO_CGROUP takes effect.
-	cloned := m.fresh &^ unix.CLONE_NEWCGROUP
+	cloned := m.fresh &^ (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
+	if newTime {
+		b.timeOffsets(offsets)
+	} else if len(offsets) > 0 {
+		b.fail("time offsets: they need a new time namespace")
+	}
 	if twice {
 		b.second(cloned)
 	} else {
@@ -81,6 +89,23 @@ func (b *builder) enter(m membership) {
 	if m.fresh&unix.CLONE_NEWCGROUP != 0 {
 		b.labelf("make the cgroup namespace")
 		b.call(unix.SYS_UNSHARE, flags(unix.CLONE_NEWCGROUP, "new cgroup"))
+	}
+}
+
+// timeOffsets makes a time namespace for the process to come, and sets its clocks.
+func (b *builder) timeOffsets(offsets map[string]specs.LinuxTimeOffset) {
+	b.labelf("make the time namespace")
+	b.call(unix.SYS_UNSHARE, flags(unix.CLONE_NEWTIME, "new time"))
+	for _, clock := range sorted(offsets) {
+		o := offsets[clock]
+		if clock != "monotonic" && clock != "boottime" {
+			b.fail("time offset of clock %q: only monotonic and boottime have one", clock)
+		}
+		if o.Nanosecs >= 1e9 {
+			b.fail("time offset of clock %s: %d nanoseconds are a second or more", clock, o.Nanosecs)
+		}
+		b.labelf("set the %s clock off by %d s and %d ns", clock, o.Secs, o.Nanosecs)
+		b.writeFile(cwd(), "/proc/self/timens_offsets", fmt.Sprintf("%s %d %d", clock, o.Secs, o.Nanosecs))
 	}
 }
 
@@ -106,6 +131,9 @@ func (b *builder) mapIDs(m membership, linux *specs.Linux) {
 	}
 	if len(m.joined) > 0 {
 		b.fail("a new user namespace and joined ones: a process can't own the namespaces that it joins")
+	}
+	if m.fresh&unix.CLONE_NEWTIME != 0 {
+		b.fail("a new user namespace and a new time namespace: make the first before, and join it")
 	}
 	b.p.Clone.UIDMap, b.p.Clone.GIDMap = IDMap(linux.UIDMappings), IDMap(linux.GIDMappings)
 }

@@ -145,7 +145,7 @@ func CompilePause(in Pause) (*Program, error) {
 	b.hide()
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
 	m := b.membership([]specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}}, in.Join)
-	b.enter(m)
+	b.enter(m, nil)
 	b.session(m)
 	b.labelf("make an empty root")
 	root := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "nr_inodes=1", "size=4k"})

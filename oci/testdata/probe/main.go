@@ -31,7 +31,9 @@ type report struct {
 	Dev        []string
 	Namespaces map[string]string
 	Session    bool
-	Console    bool // stdin and stdout are a terminal, and /dev/console is there
+	Domain     string
+	Clocks     map[string]int64 // seconds
+	Console    bool             // stdin and stdout are a terminal, and /dev/console is there
 }
 
 func main() {
@@ -104,6 +106,10 @@ func main() {
 	}
 	sid, _ := unix.Getsid(0)
 	r.Session = sid == os.Getpid()
+	var uts unix.Utsname
+	_ = unix.Uname(&uts)
+	r.Domain = unix.ByteSliceToString(uts.Domainname[:])
+	r.Clocks = map[string]int64{"monotonic": clock(unix.CLOCK_MONOTONIC), "boottime": clock(unix.CLOCK_BOOTTIME)}
 	sort.Strings(r.Dev)
 	r.Console = terminal(0) && terminal(1) && exists("/dev/console")
 	json.NewEncoder(os.Stdout).Encode(r)
@@ -112,6 +118,12 @@ func main() {
 		os.Exit(code)
 	}
 	os.Exit(0)
+}
+
+func clock(id int32) int64 {
+	var at unix.Timespec
+	_ = unix.ClockGettime(id, &at)
+	return at.Sec
 }
 
 func message(err error) string {
