@@ -153,6 +153,7 @@ func services(rooms *fakeRooms) (*runtimeService, *imageService) {
 			cfg: Config{
 				Version:  "1.2.3",
 				Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}, {Name: "text"}},
+				Features: Features{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: true, MountOptions: true},
 				Info:     func() map[string]any { return map[string]any{"config": "text"} },
 			},
 			pods: rooms, containers: rooms, node: rooms, now: now,

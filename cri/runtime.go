@@ -27,6 +27,8 @@ type Config struct {
 	// Handlers are those of RuntimeClasses, the default's first. The empty name
 	// stands for the default; a request that names another one is refused.
 	Handlers Handlers
+	// Features are those of the runtime itself on this node.
+	Features Features
 	// Info is shown by Status to a client that asks for more; nil: nothing. Each
 	// value becomes JSON.
 	Info func() map[string]any
@@ -37,6 +39,13 @@ type Handler struct {
 	Name              string
 	RecursiveReadOnly bool
 	UserNamespaces    bool
+}
+
+// Features are what the node lets pods have, as CRI's RuntimeFeatures.
+type Features struct {
+	SupplementalGroupsPolicy  bool
+	UserNamespacesHostNetwork bool
+	MountOptions              bool // noexec, nodev and nosuid of volumes
 }
 
 // Handlers are what a RuntimeClass can choose from.
@@ -87,9 +96,9 @@ func (s *runtimeService) Status(_ context.Context, req *v1.StatusRequest) (*v1.S
 		}},
 		RuntimeHandlers: encodeHandlers(s.cfg.Handlers),
 		Features: &v1.RuntimeFeatures{
-			SupplementalGroupsPolicy:  true,
-			UserNamespacesHostNetwork: true,
-			MountOptions:              true,
+			SupplementalGroupsPolicy:  s.cfg.Features.SupplementalGroupsPolicy,
+			UserNamespacesHostNetwork: s.cfg.Features.UserNamespacesHostNetwork,
+			MountOptions:              s.cfg.Features.MountOptions,
 		},
 	}
 	if !req.Verbose || s.cfg.Info == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -51,6 +52,16 @@ func (s *Store) MountMapped(key string, users *os.File) (*os.File, error) {
 		return nil, fmt.Errorf("mount snapshot %s in a user namespace: %w", key, err)
 	}
 	return file, nil
+}
+
+// CheckMapping tries whether images can be mounted in a user namespace: whether the kernel, and the file system that the store is on, let it.
+// It mounts what the store has anyhow, and lets go of it.
+func (s *Store) CheckMapping(users *os.File) error {
+	file, err := s.mountView([]string{filepath.Join(s.root, "layers"), filepath.Join(s.root, mountpoints)}, users)
+	if err != nil {
+		return fmt.Errorf("map a mount of the image store: %w", err)
+	}
+	return file.Close()
 }
 
 // mountView mounts layers read-only.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -144,6 +145,16 @@ func TestViewsSurvive(t *testing.T) {
 	found, err := s.readSnapshots()
 	if err != nil || found["v"] == nil || !found["v"].View || !slices.Equal(found["v"].Layers, img.layers) {
 		t.Errorf("found %v, %v", found["v"], err)
+	}
+}
+
+func TestRootCheckMapping(t *testing.T) {
+	s := newTestStore(t)
+	if err := s.CheckMapping(userNamespace(t, 600000)); err != nil {
+		t.Error(err)
+	}
+	if err := s.CheckMapping(os.Stdin); err == nil || !strings.Contains(err.Error(), s.root) {
+		t.Errorf("what is no user namespace: %v", err)
 	}
 }
 

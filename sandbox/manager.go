@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -27,6 +28,8 @@ type Manager struct {
 	index    *index
 	tasks    *tasks
 	profiles profiles
+
+	users atomic.Bool // user namespaces were seen to work
 
 	closing context.Context // ends when Close begins
 	hurry   context.CancelCauseFunc

@@ -43,6 +43,7 @@ type Images interface {
 	// What these mount is detached.
 	MountSnapshot(key string) (*os.File, error)
 	MountMapped(key string, users *os.File) (*os.File, error) // in a user namespace
+	CheckMapping(users *os.File) error                        // whether MountMapped can be
 	CopyVolume(key string, number int, root *os.File, path string) error
 	VolumePath(key string, number int) string
 	RemoveSnapshot(key string) error // idempotent

@@ -33,6 +33,9 @@ func (m *Manager) RunPod(ctx context.Context, config *spec.Pod) (string, error) 
 	if err := m.checkPod(config); err != nil {
 		return "", err
 	}
+	if err := m.checkUsers(ctx, config); err != nil {
+		return "", err
+	}
 	id, err := m.tasks.do(ctx, fmt.Sprintf("run pod %#v", config.Metadata), runTime, func(ctx context.Context) (string, error) {
 		if p := m.index.ready(config.Metadata); p != nil {
 			return p.id, nil

@@ -292,6 +292,8 @@ func (i fakeImages) MountMapped(key string, _ *os.File) (*os.File, error) {
 	return i.MountSnapshot(key)
 }
 
+func (i fakeImages) CheckMapping(*os.File) error { return i.at("check mapping") }
+
 func (i fakeImages) CopyVolume(string, int, *os.File, string) error { return i.at("copy volume") }
 
 func (i fakeImages) VolumePath(key string, number int) string {

@@ -50,6 +50,19 @@ func detachedMount() (string, error) {
 	return "fsopen, fsconfig, fsmount", nil
 }
 
+// setGroups sets the groups that the daemon has already. It needs CAP_SETGID, and not to be denied in our own
+// user namespace (user_namespaces(7), /proc/PID/setgroups).
+func setGroups() (string, error) {
+	groups, err := unix.Getgroups()
+	if err == nil {
+		err = unix.Setgroups(groups)
+	}
+	if err != nil {
+		return "", err
+	}
+	return "setgroups", nil
+}
+
 // mountSetattr makes a detached copy of a mount read-only.
 func mountSetattr() (string, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)

@@ -57,7 +57,7 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 	if err != nil {
 		return err
 	}
-	server := cri.NewServer(rooms.door(cfg), rooms.parts(log))
+	server := cri.NewServer(rooms.door(ctx, cfg, log), rooms.parts(log))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }() // ends with server.Stop
 	log.WithFields(logrus.Fields{"op": "serve unix://" + cfg.socket(), "took": time.Since(start)}).Info("serving")

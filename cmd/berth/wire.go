@@ -104,11 +104,21 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 	return wrap("recover pods", err)
 }
 
-// door is what the CRI door says of this daemon.
-func (r *rooms) door(cfg config) cri.Config {
+// door is what the CRI door says of this daemon. What it says that the node can do has been tried.
+func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Config {
+	users := r.pods.UserNamespaces(ctx)
+	if users != nil {
+		log.WithFields(logrus.Fields{"op": "user namespaces", "error": users}).Warn("node lacks a feature")
+	}
+	attributes := works(mountSetattr)
 	return cri.Config{
 		Version:  version,
-		Handlers: cri.Handlers{{Name: cri.RuntimeName, RecursiveReadOnly: works(mountSetattr), UserNamespaces: works(userNamespaces)}},
+		Handlers: cri.Handlers{{Name: cri.RuntimeName, RecursiveReadOnly: attributes, UserNamespaces: users == nil}},
+		Features: cri.Features{
+			SupplementalGroupsPolicy:  works(setGroups),
+			UserNamespacesHostNetwork: users == nil,
+			MountOptions:              attributes,
+		},
 		Info: func() map[string]any {
 			return map[string]any{
 				"config":  cfg,

@@ -101,15 +101,16 @@ func (m *Mounter) Mount(o Options) (*os.File, error) {
 }
 
 func (m *Mounter) mount(o Options) (*os.File, error) {
-	if !m.oneByOne || !o.fits() {
-		return mountByString(o)
-	}
-	file, err := m.mountByPieces(o)
-	if err != nil && o.Users != nil {
-		// Layers by descriptor need Linux 6.13, detached ones 6.15.
-		if older, olderErr := mountByString(o); olderErr == nil {
-			return older, nil
+	if m.oneByOne && o.fits() {
+		file, err := m.mountByPieces(o)
+		if err == nil || o.Users == nil {
+			return file, err
 		}
+		// Layers by descriptor need Linux 6.13, detached ones 6.15.
+	}
+	file, err := mountByString(o)
+	if o.Users != nil && errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("%w (overlayfs has mapped layers since Linux 5.19)", err)
 	}
 	return file, err
 }

@@ -217,3 +217,20 @@ func TestRootUserNamespaceErrors(t *testing.T) {
 		wantError(t, err, codes.InvalidArgument, field, "not mapped", "0 to ")
 	}
 }
+
+// TestRootFeatures: what the daemon says that the node can do has been tried on it.
+func TestRootFeatures(t *testing.T) {
+	d := start(t)
+	r, err := d.Runtime.Status(d.Context(), &cri.StatusRequest{})
+	check(t, err)
+	users, err := os.ReadFile("/proc/sys/user/max_user_namespaces")
+	check(t, err)
+	can := strings.TrimSpace(string(users)) != "0"
+	for _, h := range r.RuntimeHandlers {
+		want(t, "user namespaces of handler "+h.Name, h.Features.UserNamespaces, can)
+		want(t, "recursive read-only mounts of handler "+h.Name, h.Features.RecursiveReadOnlyMounts, true)
+	}
+	want(t, "user namespaces on the host's network", r.Features.UserNamespacesHostNetwork, can)
+	want(t, "supplemental groups policy", r.Features.SupplementalGroupsPolicy, true)
+	want(t, "mount options", r.Features.MountOptions, true)
+}
