@@ -32,6 +32,7 @@ var outcomes = []outcome{
 	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
+	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{spec.ErrInvalid, "spec.ErrInvalid", codes.InvalidArgument, ""},
 	// The image has no such user, no readable passwd, no command: its configuration
 	// and the client's don't fit together.

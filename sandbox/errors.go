@@ -18,6 +18,8 @@ var (
 	ErrImageVolume = errors.New("mount image volume")
 	// ErrTimeout: an exec did not end in the time it was given, and was killed.
 	ErrTimeout = errors.New("timed out")
+	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.
+	ErrPanicked = errors.New("internal error, see the log of berth")
 	// ErrClosed: the manager is closing. The call may be repeated with the next daemon.
 	ErrClosed = errors.New("runtime is closing")
 )

@@ -111,7 +111,7 @@ func TestStopInterruptsWhatIsBeingSetUp(t *testing.T) {
 }
 
 func TestTasks(t *testing.T) {
-	tasks := newTasks(t.Context())
+	tasks := newTasks(t.Context(), quiet())
 	ctx := t.Context()
 	type key struct{}
 	got, err := tasks.do(context.WithValue(ctx, key{}, "kept"), "a", time.Minute, func(ctx context.Context) (string, error) {

@@ -50,7 +50,7 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 		return nil, err
 	}
 	m := &Manager{
-		cfg: cfg, parts: parts, log: parts.Log, host: h, boot: boot, records: r, index: newIndex(), tasks: newTasks(ctx),
+		cfg: cfg, parts: parts, log: parts.Log, host: h, boot: boot, records: r, index: newIndex(), tasks: newTasks(ctx, parts.Log),
 		swept: make(chan struct{}), drained: make(chan struct{}),
 	}
 	m.closing, m.hurry = context.WithCancelCause(context.WithoutCancel(ctx))

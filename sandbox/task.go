@@ -4,12 +4,16 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/sirupsen/logrus"
 )
 
 // tasks runs work that may outlive the callers who asked for it. Who asks for a
 // key while its work runs joins it: a request that timed out is repeated with the
 // same identity, and must find the first attempt's result, never an obstacle.
 type tasks struct {
+	log logrus.FieldLogger
+
 	mu      sync.Mutex
 	running map[string]*task
 	closing bool
@@ -26,8 +30,8 @@ type task struct {
 	err   error
 }
 
-func newTasks(ctx context.Context) *tasks {
-	t := &tasks{running: map[string]*task{}}
+func newTasks(ctx context.Context, log logrus.FieldLogger) *tasks {
+	t := &tasks{log: log, running: map[string]*task{}}
 	t.base, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return t
 }
@@ -65,7 +69,11 @@ func (t *tasks) join(ctx context.Context, key string, limit time.Duration, work 
 		defer cancel()
 		ctx, stop := with(ctx, t.base)
 		defer stop()
-		k.value, k.err = work(ctx)
+		k.err = guarded(func() (err error) {
+			k.value, err = work(ctx)
+			return err
+		})
+		tellPanic(t.log, key, k.err)
 	})
 	return k, nil
 }
@@ -85,7 +93,12 @@ func (t *tasks) goes(work func(context.Context)) bool {
 	if t.closing {
 		return false
 	}
-	t.wg.Go(func() { work(t.base) })
+	t.wg.Go(func() {
+		tellPanic(t.log, "work of its own", guarded(func() error {
+			work(t.base)
+			return nil
+		}))
+	})
 	return true
 }
 

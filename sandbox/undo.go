@@ -43,7 +43,7 @@ func (t *transaction) run(ctx context.Context, s step) error {
 		t.undos = append(t.undos, s)
 		t.mu.Unlock()
 	}
-	if err := s.do(ctx); err != nil {
+	if err := guarded(func() error { return s.do(ctx) }); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	return nil
@@ -80,7 +80,7 @@ func (t *transaction) rollback(ctx context.Context) error {
 	var left []step
 	for i := len(t.undos) - 1; i >= 0; i-- {
 		s := t.undos[i]
-		if err := s.undo(ctx); err != nil {
+		if err := guarded(func() error { return s.undo(ctx) }); err != nil {
 			errs = append(errs, fmt.Errorf("undo %s: %w", s.name, err))
 			left = append([]step{s}, left...)
 		}
