@@ -3,16 +3,13 @@ package layer
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
-
-// maxWindow is the largest zstd window accepted: what `zstd --long=27`, the most that decoders take unasked, needs.
-const maxWindow = 128 << 20
 
 var (
 	gzipMagic = []byte{0x1f, 0x8b}
@@ -21,9 +18,10 @@ var (
 
 // Decompress finds out how r is compressed and returns its content. The first bytes decide, as the media type often lies:
 // gzip (RFC 1952, several members too, as estargz has them), zstd (RFC 8878, skippable frames too, as zstd:chunked has them), or not at all.
-// mediaType is asked only about what isn't known by its first bytes, so that it is an error and not a strange tar. Closing the
-// result doesn't close r.
-func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
+// mediaType is asked only about what isn't known by its first bytes, so that it is an error and not a strange tar. Decompress waits while too
+// much memory is in use by other streams, until ctx ends, and calls waiting, which may be nil, every second meanwhile. Closing the result
+// doesn't close r.
+func Decompress(ctx context.Context, r io.Reader, mediaType string, waiting func()) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	magic, err := buffered.Peek(4)
 	if err != nil && err != io.EOF {
@@ -37,11 +35,7 @@ func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
 		}
 		return z, nil
 	case bytes.HasPrefix(magic, zstdMagic), isSkippableFrame(magic):
-		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, corrupt("decompress: %w", err)
-		}
-		return z.IOReadCloser(), nil
+		return newZstdReader(ctx, buffered, waiting)
 	}
 	if kind := promised(mediaType); kind != "" {
 		return nil, corrupt("decompress: the media type says %s, the data is something else", kind)

@@ -93,7 +93,7 @@ func Unpack(ctx context.Context, dir string, open Opener, want Blob, budget *Bud
 	// The stages end with their input, or with ctx, which ends before Wait below whenever this function returns.
 	var stages sync.WaitGroup
 	stages.Go(func() { p.received.end(p.receive(ctx, open)) })
-	stages.Go(func() { p.inflated.end(p.decompress()) })
+	stages.Go(func() { p.inflated.end(p.decompress(ctx)) })
 	stages.Go(func() { p.verified.end(p.verify()) })
 	defer stages.Wait()
 	defer cancel()
@@ -174,8 +174,8 @@ func (p *pipeline) receive(ctx context.Context, open Opener) error {
 	return nil
 }
 
-func (p *pipeline) decompress() error {
-	z, err := Decompress(p.received, p.want.MediaType)
+func (p *pipeline) decompress(ctx context.Context) error {
+	z, err := Decompress(ctx, p.received, p.want.MediaType, p.progress)
 	if err != nil {
 		return err
 	}

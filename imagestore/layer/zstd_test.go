@@ -1,0 +1,85 @@
+package layer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// zstdStream is what a compressor writes that doesn't know the size, and so names its window.
+func zstdStream(t testing.TB, content []byte, window int) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w, err := zstd.NewWriter(&buf, zstd.WithWindowSize(window))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part := range slices.Chunk(content, 100_000) {
+		if _, err := w.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Flush(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestZstdWindows(t *testing.T) {
+	content := bytes.Repeat([]byte("some text, and again "), 30_000)
+	for _, window := range []int{1 << 20, commonWindow, 32 << 20, maxWindow} {
+		for range 2 { // the second takes the first's decoder
+			z, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, content, window)), "", nil)
+			if err != nil {
+				t.Fatalf("%d: %v", window, err)
+			}
+			if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d: %d bytes, %v", window, len(got), err)
+			}
+			z.Close()
+		}
+	}
+	if len(largeWindow) != 0 {
+		t.Error("the large window is still held")
+	}
+	z, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, content, 2*maxWindow)), "", nil)
+	if err == nil {
+		defer z.Close()
+		_, err = io.ReadAll(z)
+	}
+	if err == nil {
+		t.Error("a window of 256 MiB was accepted")
+	}
+}
+
+// TestZstdLargeWindowsWait: one at a time, and whoever waits says that it lives, and goes when its context ends.
+func TestZstdLargeWindowsWait(t *testing.T) {
+	stream := zstdStream(t, bytes.Repeat([]byte("x"), 300_000), 32<<20)
+	first, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	_, err = Decompress(ctx, bytes.NewReader(stream), "", func() { cancel(enough) })
+	if !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+	common, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, []byte("x"), 1<<20)), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	common.Close()
+	time.AfterFunc(10*time.Millisecond, func() { first.Close() })
+	second, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
