@@ -162,6 +162,23 @@ func uplink(t *testing.T, host *link.Space) {
 	}
 }
 
+// uplinked gives the test's host a network that it is connected to by uplink.
+func uplinked(t *testing.T, host *link.Space, address string) {
+	t.Helper()
+	uplink(t, host)
+	index, err := host.Index("uplink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := netip.MustParsePrefix(address)
+	if err := host.DeleteAddress(index, netip.MustParsePrefix("192.0.2.1/24")); err != nil {
+		t.Fatal(err)
+	}
+	if err := host.AddAddress(index, p, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // podLooks is what can be compared of two pods: the result, the interface, its routes, and what the host has for it, without what is random.
 func podLooks(t *testing.T, host, pod *link.Space, r *types100.Result) string {
 	t.Helper()

@@ -162,7 +162,7 @@ func TestRootFailedAddLeavesNothing(t *testing.T) {
 
 func TestRootErrorsNameTheKey(t *testing.T) {
 	w := newWorld(t, nil)
-	linktest.In(t, w.host, func() error { return nil })
+	uplinked(t, w.host, "192.0.2.1/25")
 	chain := func(bridge, ipam string) string {
 		return `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","bridge":"br-err"` + bridge +
 			`,"ipam":{"type":"host-local","dataDir":"` + w.dir + `/leases",` + ipam + `}}]}`
@@ -176,7 +176,9 @@ func TestRootErrorsNameTheKey(t *testing.T) {
 		{"vlan", chain(`,"vlan":5000`, `"subnet":"10.9.0.0/24"`), []string{"vlan", "5000"}, nil},
 		{"host bits", chain(``, `"subnet":"10.9.0.1/24"`), []string{"ipam.subnet", "10.9.0.0/24"}, nil},
 		{"start outside", chain(``, `"ranges":[[{"subnet":"10.9.0.0/24","rangeStart":"10.8.0.1"}]]`), []string{"ipam.ranges[0][0].rangeStart"}, nil},
-		{"exhausted", chain(``, `"subnet":"10.9.0.0/24","rangeStart":"10.9.0.1","rangeEnd":"10.9.0.1"`), []string{"host-local"}, hostlocal.ErrExhausted},
+		{"exhausted", chain(``, `"subnet":"10.9.0.0/24","rangeStart":"10.9.0.1","rangeEnd":"10.9.0.1"`), []string{"host-local", "ipam: 10.9.0.1"}, hostlocal.ErrExhausted},
+		{"address outside", chain(`,"args":{"cni":{"ips":["10.8.0.9"]}}`, `"subnet":"10.9.0.0/24"`), []string{"host-local", "args.cni.ips[0]", "10.8.0.9"}, hostlocal.ErrTaken},
+		{"a network of the host", chain(`,"isGateway":true`, `"subnet":"192.0.2.0/24"`), []string{"bridge", "ipam", "192.0.2.0/25 of uplink"}, bridge.ErrOverlap},
 		{"not a bridge", strings.Replace(chain(``, `"subnet":"10.9.0.0/24"`), "br-err", "lo", 1), []string{"bridge"}, bridge.ErrNotBridge},
 		{"no plugin", `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"nonesuch"}]}`, []string{"nonesuch"}, ErrPluginMissing},
 		{"version", `{"cniVersion":"9.0.0","name":"net","plugins":[{"type":"bridge"}]}`, []string{"cniVersion", "9.0.0"}, nil},

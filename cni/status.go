@@ -118,6 +118,16 @@ func (n *Network) refresh(ctx context.Context) {
 	n.mu.Unlock()
 }
 
+// unknownKeys are the keys that nobody reads of a plugin that runs here.
+func (n *Network) unknownKeys(conf *libcni.PluginConfig) []string {
+	p, here := n.plugins[conf.Network.Type].(plugin.Keyed)
+	if !here {
+		return nil
+	}
+	ipam, _ := n.plugins[conf.Network.IPAM.Type].(plugin.Keyed)
+	return plugin.UnknownKeys(conf.Bytes, p, ipam)
+}
+
 // logConf tells of a change of the configuration.
 func (n *Network) logConf(now *network, skipped []error, err error) {
 	for _, s := range skipped {
@@ -128,4 +138,9 @@ func (n *Network) logConf(now *network, skipped []error, err error) {
 		return
 	}
 	n.log.WithFields(logrus.Fields{"network": now.list.Name, "file": now.file}).Info("network configuration loaded")
+	for _, p := range now.list.Plugins {
+		for _, key := range n.unknownKeys(p) {
+			n.log.WithFields(logrus.Fields{"file": now.file, "plugin": p.Network.Type, "key": key}).Warn("unknown key in network configuration")
+		}
+	}
 }

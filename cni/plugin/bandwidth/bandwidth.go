@@ -88,6 +88,14 @@ func ifb(network, container string) string {
 	return fmt.Sprintf("%s%x", ifbPrefix, sha512.Sum512([]byte(network+container)))[:ifbName]
 }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any {
+	return struct {
+		config
+		limits
+	}{}
+}
+
 // Supports is nil for all but limits to some subnets only, which later reference plugins know.
 func (p *Plugin) Supports(data []byte) error {
 	c := struct {

@@ -40,6 +40,9 @@ func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
 // Close gives up what the plugin holds open.
 func (p *Plugin) Close() { p.sysctls.Close() }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any { return config{} }
+
 // Supports is nil but for macspoofchk.
 func (p *Plugin) Supports(data []byte) error {
 	conf, err := parse(&plugin.Call{Config: data})

@@ -18,6 +18,7 @@ var (
 	ErrNotBridge   = errors.New("is not a bridge")
 	ErrOtherOwner  = errors.New("belongs to another berth")
 	ErrOtherSubnet = errors.New("has an address of another subnet")
+	ErrOverlap     = errors.New("overlaps a network that the host is connected to")
 	ErrFull        = errors.New("has no free port, a bridge holds 1023")
 )
 
@@ -154,12 +155,39 @@ func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have
 			return err
 		}
 	}
+	if err := p.free(index, gw); err != nil {
+		return err
+	}
 	if err := p.host.AddAddress(index, gw, conf.EnableDAD); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("bridge %s: %w", name, err)
 	}
 	// Without a MAC address set on purpose a bridge takes its lowest port's. One that we made has one.
 	if err := p.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
 		return fmt.Errorf("pin MAC address of %s: %w", name, err)
+	}
+	return nil
+}
+
+// free refuses a subnet that the host is connected to by another interface, or part of which it is: one of the two could not be reached. A
+// wider network that the host is in may have pods within it.
+func (p *Plugin) free(index int, gw netip.Prefix) error {
+	routes, err := p.host.Netlink().RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil || r.LinkIndex == index || r.Protocol != syscall.RTPROT_KERNEL {
+			continue
+		}
+		dst := link.Prefix(*r.Dst)
+		if !dst.IsValid() || dst.Bits() < gw.Bits() || !dst.Overlaps(gw.Masked()) {
+			continue
+		}
+		name := fmt.Sprint("interface ", r.LinkIndex)
+		if l, err := p.host.LinkAt(r.LinkIndex); err == nil && l != nil {
+			name = l.Attrs().Name
+		}
+		return plugin.Keyf("ipam", "subnet %s %w: %s of %s", gw.Masked(), ErrOverlap, dst, name)
 	}
 	return nil
 }

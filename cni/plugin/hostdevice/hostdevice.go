@@ -70,6 +70,9 @@ func parse(data []byte) (*config, error) {
 	return c, nil
 }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any { return config{} }
+
 // Supports is nil for interfaces that are not found by their place on a bus.
 func (p *Plugin) Supports(data []byte) error {
 	c, err := parse(data)

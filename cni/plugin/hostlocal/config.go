@@ -20,7 +20,14 @@ type config struct {
 	resolvConf string
 	routes     []*types.Route
 	sets       []rangeSet
-	requested  []netip.Addr // from CNI_ARGS, args.cni.ips and runtimeConfig.ips
+	keys       []string  // of the sets, as they are configured
+	requested  []request // from CNI_ARGS, args.cni.ips and runtimeConfig.ips
+}
+
+// request is an address that somebody asks for, and the key by which.
+type request struct {
+	key  string
+	addr netip.Addr
 }
 
 type rawConfig struct {
@@ -81,7 +88,7 @@ func parse(data []byte, envIP string) (*config, error) {
 	if c.requested, err = requested(&raw, envIP); err != nil {
 		return nil, err
 	}
-	c.sets, err = rangeSets(&raw)
+	c.sets, c.keys, err = rangeSets(&raw)
 	return c, err
 }
 
@@ -98,14 +105,14 @@ func validName(name string) error {
 	return nil
 }
 
-func requested(raw *rawConfig, envIP string) ([]netip.Addr, error) {
-	var out []netip.Addr
+func requested(raw *rawConfig, envIP string) ([]request, error) {
+	var out []request
 	add := func(key, value string) error {
 		addr, err := parseAddr(value)
 		if err != nil {
 			return plugin.Keyf(key, "%w", err)
 		}
-		out = append(out, addr)
+		out = append(out, request{key, addr})
 		return nil
 	}
 	if envIP != "" {
@@ -128,7 +135,7 @@ func requested(raw *rawConfig, envIP string) ([]netip.Addr, error) {
 
 // rangeSets reads the ranges in the order in which the reference plugin takes them: the runtime's, the one that stands in ipam
 // itself, those of ipam.ranges.
-func rangeSets(raw *rawConfig) ([]rangeSet, error) {
+func rangeSets(raw *rawConfig) ([]rangeSet, []string, error) {
 	type keyed struct {
 		key  string
 		list []rawRange
@@ -144,22 +151,23 @@ func rangeSets(raw *rawConfig) ([]rangeSet, error) {
 		all = append(all, keyed{fmt.Sprintf("ipam.ranges[%d]", i), set})
 	}
 	if len(all) == 0 {
-		return nil, plugin.Keyf("ipam.ranges", "no range")
+		return nil, nil, plugin.Keyf("ipam.ranges", "no range")
 	}
 	var sets []rangeSet
+	var keys []string
 	for _, k := range all {
 		set, err := parseSet(k.key, k.list)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i, other := range sets {
 			if set.overlaps(other) {
-				return nil, plugin.Keyf(k.key, "overlaps %s", all[i].key)
+				return nil, nil, plugin.Keyf(k.key, "overlaps %s", all[i].key)
 			}
 		}
-		sets = append(sets, set)
+		sets, keys = append(sets, set), append(keys, k.key)
 	}
-	return sets, nil
+	return sets, keys, nil
 }
 
 func parseSet(key string, list []rawRange) (rangeSet, error) {

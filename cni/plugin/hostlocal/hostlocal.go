@@ -48,6 +48,9 @@ func (p *Plugin) store(c *config) *store {
 	return s
 }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any { return rawConfig{} }
+
 // Supports is always nil: all keys of the reference plugin are known here.
 func (p *Plugin) Supports([]byte) error { return nil }
 
@@ -87,18 +90,18 @@ func (s *store) allocate(conf *config, container, ifName string) (out []*types10
 			}
 		}
 	}()
-	wanted := append([]netip.Addr(nil), conf.requested...)
+	wanted := append([]request(nil), conf.requested...)
 	for i, set := range conf.sets {
 		var ask netip.Addr
-		for j, addr := range wanted {
-			if _, ok := set.rangeOf(addr); ok {
-				ask, wanted = addr, append(wanted[:j:j], wanted[j+1:]...)
+		for j, w := range wanted {
+			if _, ok := set.rangeOf(w.addr); ok {
+				ask, wanted = w.addr, append(wanted[:j:j], wanted[j+1:]...)
 				break
 			}
 		}
 		r, addr, err := s.pick(set, i, ask, container, ifName)
 		if err != nil {
-			return nil, fmt.Errorf("allocate for range set %d (%s): %w", i, set, err)
+			return nil, plugin.Keyf(conf.keys[i], "%s: %w", set, err)
 		}
 		got = append(got, addr)
 		out = append(out, &types100.IPConfig{
@@ -107,7 +110,7 @@ func (s *store) allocate(conf *config, container, ifName string) (out []*types10
 		})
 	}
 	if len(wanted) > 0 {
-		return nil, fmt.Errorf("requested addresses %v: %w in any range", wanted, ErrTaken)
+		return nil, plugin.Keyf(wanted[0].key, "requested address %s: %w in any range", wanted[0].addr, ErrTaken)
 	}
 	return out, nil
 }

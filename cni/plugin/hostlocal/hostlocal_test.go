@@ -104,7 +104,7 @@ func TestRangesOfASet(t *testing.T) {
 	b.want("a", "10.0.0.9/24 fd00::2/126")
 	b.want("b", "10.0.1.2/24 fd00::3/126")
 	_, err := b.add("c")
-	if !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), "range set 0") {
+	if !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), "ipam.ranges[0]") {
 		t.Errorf("got %v", err)
 	}
 	b.del("b")

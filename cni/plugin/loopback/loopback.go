@@ -35,6 +35,9 @@ func Up(pod *link.Space) error {
 	return nil
 }
 
+// Keys are those of the configuration.
+func (Plugin) Keys() any { return struct{}{} }
+
 // Supports is always nil: the plugin has no keys.
 func (Plugin) Supports([]byte) error { return nil }
 

@@ -38,6 +38,9 @@ func New(host *link.Space, tables *nft.Tables) *Plugin {
 	return &Plugin{host: host, tables: tables, memo: link.NewMemo(memoTTL)}
 }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any { return config{} }
+
 // Supports is nil for all configurations but those with conditions or chains of another program.
 func (p *Plugin) Supports(data []byte) error {
 	c, err := parse(data)

@@ -62,6 +62,9 @@ func parse(data []byte) (*config, error) {
 	return c, nil
 }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any { return config{} }
+
 // Supports is always nil.
 func (p *Plugin) Supports([]byte) error { return nil }
 

@@ -32,6 +32,9 @@ func New(kind Kind, host *link.Space, sysctls *link.Sysctls) *Plugin {
 	return &Plugin{kind: kind, host: host, sysctls: sysctls}
 }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any { return config{} }
+
 // Supports is always nil.
 func (p *Plugin) Supports([]byte) error { return nil }
 

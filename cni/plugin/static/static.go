@@ -138,6 +138,9 @@ func (c *config) readArgs(call *plugin.Call) error {
 	return nil
 }
 
+// Keys are those of the configuration.
+func (Plugin) Keys() any { return rawConfig{} }
+
 // Supports is always nil.
 func (Plugin) Supports([]byte) error { return nil }
 

@@ -26,6 +26,14 @@ var _ plugin.Plugin = (*Plugin)(nil)
 // New makes the plugin.
 func New() *Plugin { return &Plugin{allowlist: allowlistFile} }
 
+// Keys are those of the configuration.
+func (*Plugin) Keys() any {
+	return struct {
+		config
+		settings
+	}{}
+}
+
 // Supports is always nil.
 func (p *Plugin) Supports([]byte) error { return nil }
 
