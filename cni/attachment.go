@@ -26,16 +26,17 @@ type Attachment struct {
 	PodUID       string
 	Ports        []PortMapping
 	Annotations  map[string]string
+	Handler      string // the pod's runtime handler, "" for the default one
 	CgroupPath   string // the pod's cgroup, for plugins with the capability cgroupPath
 	DNS          DNS
 }
 
 // PortMapping is a port of the host that leads to a port of the pod.
 type PortMapping struct {
-	HostPort      int32 // 0: the mapping is not set up, it only tells of a port of the container
-	ContainerPort int32
-	Protocol      string // tcp, udp or sctp, in any case; "" is tcp
-	HostIP        string // "" is every address of the host
+	HostPort      int32  `json:"hostPort"` // 0: the mapping is not set up, it only tells of a port of the container
+	ContainerPort int32  `json:"containerPort"`
+	Protocol      string `json:"protocol,omitempty"` // tcp, udp or sctp, in any case; "" is tcp
+	HostIP        string `json:"hostIP,omitempty"`   // "" is every address of the host
 }
 
 // DNS is what the pod's resolv.conf will say, for plugins with the capability dns.
@@ -80,7 +81,7 @@ func (a Attachment) intent(n *network) (*intent, error) {
 	}
 	return &intent{
 		ID: a.ID, IfName: defaultInterface, NetNS: a.NetNS, PodNamespace: a.PodNamespace, PodName: a.PodName,
-		Network: n.list.Name, File: n.file, List: list, Args: a.args(), Capabilities: caps,
+		Network: n.list.Name, File: n.file, List: list, Args: a.args(), Capabilities: caps, Ports: a.hostPorts(),
 	}, nil
 }
 
@@ -135,6 +136,9 @@ func (a Attachment) capabilities() (map[string]any, error) {
 	}
 	if limits != nil {
 		caps["bandwidth"] = limits
+	}
+	if err := a.requested(caps); err != nil {
+		return nil, err
 	}
 	if len(a.DNS.Servers)+len(a.DNS.Searches)+len(a.DNS.Options) > 0 {
 		caps["dns"] = dnsCapability(a.DNS)

@@ -48,6 +48,7 @@ func (b builtin) list(subnets []netip.Prefix, limits bool) (*libcni.NetworkConfi
 	if b.cfg.BuiltinMTU > 0 {
 		bridge["mtu"] = b.cfg.BuiltinMTU
 	}
+	bridge["capabilities"] = map[string]bool{"ips": true, "mac": true}
 	plugins := []builtinPlugin{bridge, {"type": "portmap", "capabilities": map[string]bool{"portMappings": true}}}
 	if limits {
 		plugins = append(plugins, builtinPlugin{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}})

@@ -22,6 +22,8 @@ const (
 type Config struct {
 	// ConfDir holds the CNI configuration files; the first valid one in lexical order is the pod network.
 	ConfDir string `toml:"conf_dir"`
+	// HandlerConfDirs are directories like ConfDir, for the pods of single runtime handlers, by the handler's name.
+	HandlerConfDirs map[string]string `toml:"handler_conf_dirs"`
 	// BinDirs are searched in order for plugins that berth does not run in process.
 	BinDirs []string `toml:"bin_dirs"`
 	// IPPreference orders the addresses of a pod: "ipv4", "ipv6", or "cni" for the order of the CNI result.
@@ -39,12 +41,13 @@ type Config struct {
 // DefaultConfig is what a node uses that configures nothing.
 func DefaultConfig() Config {
 	return Config{
-		ConfDir:        "/etc/cni/net.d",
-		BinDirs:        []string{"/opt/cni/bin"},
-		IPPreference:   PreferIPv4,
-		Builtin:        true,
-		BuiltinBridge:  "berth0",
-		BuiltinSubnets: []string{"10.88.0.0/16", "fd00:88::/64"},
+		ConfDir:         "/etc/cni/net.d",
+		HandlerConfDirs: map[string]string{},
+		BinDirs:         []string{"/opt/cni/bin"},
+		IPPreference:    PreferIPv4,
+		Builtin:         true,
+		BuiltinBridge:   "berth0",
+		BuiltinSubnets:  []string{"10.88.0.0/16", "fd00:88::/64"},
 	}
 }
 
@@ -53,6 +56,11 @@ func (c Config) Validate() error {
 	var errs []error
 	if !filepath.IsAbs(c.ConfDir) {
 		errs = append(errs, fmt.Errorf("conf_dir %q: not an absolute path", c.ConfDir))
+	}
+	for handler, dir := range c.HandlerConfDirs {
+		if !filepath.IsAbs(dir) || handler == "" {
+			errs = append(errs, fmt.Errorf("handler_conf_dirs %q = %q: not a handler's name and an absolute path", handler, dir))
+		}
 	}
 	for _, dir := range c.BinDirs {
 		if !filepath.IsAbs(dir) {

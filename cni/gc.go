@@ -51,8 +51,10 @@ func (n *Network) gc(ctx context.Context, keep map[string]bool, processes bool) 
 		errs = append(errs, n.del(ctx, id, ""))
 	}
 	errs = append(errs, n.collectResults(ctx, keep))
-	if net, err := n.network(); err == nil && !net.list.DisableGC {
-		errs = append(errs, n.collect(ctx, net, attachments(keep), processes))
+	for _, net := range n.networks() {
+		if !net.list.DisableGC {
+			errs = append(errs, n.collect(ctx, net, attachments(keep), processes))
+		}
 	}
 	owners := map[string]bool{}
 	for id := range keep {
@@ -60,6 +62,20 @@ func (n *Network) gc(ctx context.Context, keep map[string]bool, processes bool) 
 	}
 	errs = append(errs, n.tables.KeepAll(owners), n.tidy())
 	return errors.Join(errs...)
+}
+
+// networks are those that pods can be attached to now.
+func (n *Network) networks() []*network {
+	var out []*network
+	if net, err := n.network(); err == nil {
+		out = append(out, net)
+	}
+	for _, dir := range n.handlers {
+		if net, err := dir.get(); err == nil {
+			out = append(out, net)
+		}
+	}
+	return out
 }
 
 func attachments(keep map[string]bool) []types.GCAttachment {

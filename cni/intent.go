@@ -26,6 +26,8 @@ type intent struct {
 	List         json.RawMessage `json:"list"` // the plugin list, whole
 	Args         [][2]string     `json:"args"`
 	Capabilities map[string]any  `json:"capabilities,omitempty"`
+	Ports        []PortMapping   `json:"ports,omitempty"`       // of the host
+	HostNetwork  bool            `json:"hostNetwork,omitempty"` // that is all it has: it is in no other network
 }
 
 // listJSON is a plugin list with what lay in other files put in.

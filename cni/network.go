@@ -65,6 +65,8 @@ type Network struct {
 	conf    *confDir
 	intents intents
 
+	handlers map[string]*confDir // of runtime handlers with networks of their own
+
 	host    *link.Space
 	tables  *nft.Tables
 	reaper  *link.Reaper
@@ -75,6 +77,7 @@ type Network struct {
 
 	// life is held for reading by Add and Del, and for writing by what must not meet a pod half attached: GC and tidying up.
 	life    sync.RWMutex
+	claims  claims
 	locks   locks // of attachments, taken after life
 	retries retries
 
@@ -108,6 +111,10 @@ func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
 		reaper:  link.NewReaper(host, reapDelay),
 	}
 	n.conf.changed = n.logConf
+	n.handlers = map[string]*confDir{}
+	for handler, dir := range cfg.HandlerConfDirs {
+		n.handlers[handler] = &confDir{dir: dir, changed: n.logConf}
+	}
 	n.retries = retries{run: n.retryDel, log: log, first: retryFirst, waiting: map[string]*retry{}}
 	n.bridge = bridge.New(host, n.tables, n.reaper)
 	n.plugins = n.inProcess()
@@ -159,6 +166,7 @@ func (n *Network) open() error {
 	for _, id := range ids {
 		n.attached[id] = false
 	}
+	n.claimRecorded(ids)
 	if n.cfg.Builtin {
 		if n.subnets, err = n.builtin.subnets(); err != nil {
 			return err
@@ -187,8 +195,16 @@ func (n *Network) network() (*network, error) {
 	return n.own, nil
 }
 
-// networkFor is network for a pod: when it is the built-in one and the pod has limits, the one that takes them.
+// networkFor is network for a pod: that of its runtime handler's directory, or, when it is the built-in one and the pod has limits, the one
+// that takes them.
 func (n *Network) networkFor(a Attachment) (*network, error) {
+	if own := n.handlers[a.Handler]; own != nil {
+		net, err := own.get()
+		if err != nil {
+			return nil, fmt.Errorf("%w: runtime handler %s: %w", ErrNotReady, a.Handler, err)
+		}
+		return net, nil
+	}
 	net, err := n.network()
 	if err != nil || !net.builtin {
 		return net, err
@@ -303,7 +319,11 @@ func (n *Network) begin(i *intent) error {
 	}
 	n.attached[i.ID] = true
 	n.mu.Unlock()
-	if err := n.intents.write(i); err != nil {
+	err := n.claims.take(i.ID, i.PodNamespace+"/"+i.PodName, i.Ports)
+	if err == nil {
+		err = n.intents.write(i)
+	}
+	if err != nil {
 		n.forget(i.ID)
 		return err
 	}
@@ -340,6 +360,7 @@ func (n *Network) explain(err error) error {
 
 func (n *Network) forget(id string) {
 	n.retries.forget(id)
+	n.claims.drop(id)
 	n.mu.Lock()
 	delete(n.attached, id)
 	delete(n.valid, id)
@@ -364,8 +385,15 @@ func (n *Network) del(ctx context.Context, id, netns string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
 	defer cancel()
 	i, net, err := n.known(id)
-	if err != nil || net == nil {
+	if err != nil {
 		return err
+	}
+	if net == nil {
+		if err := n.intents.remove(id); err != nil {
+			return err
+		}
+		n.forget(id)
+		return nil
 	}
 	if netns == "" {
 		netns = i.NetNS
@@ -389,11 +417,14 @@ func (n *Network) del(ctx context.Context, id, netns string) error {
 }
 
 // known is what there is to undo: as recorded, and without a record by the configuration in force. The network is nil when there is
-// neither.
+// neither, and for a pod on the host's network.
 func (n *Network) known(id string) (*intent, *network, error) {
 	i, err := n.intents.read(id)
 	if err != nil {
 		return nil, nil, err
+	}
+	if i != nil && i.HostNetwork {
+		return i, nil, nil
 	}
 	if i != nil {
 		net, err := i.network()

@@ -30,6 +30,8 @@ var outcomes = []outcome{
 	{sandbox.ErrNotFound, "sandbox.ErrNotFound", codes.NotFound, ""},
 	{sandbox.ErrAmbiguous, "sandbox.ErrAmbiguous", codes.InvalidArgument, ""},
 	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
+	{sandbox.ErrHostPort, "sandbox.ErrHostPort", codes.FailedPrecondition, ""},
+	{sandbox.ErrNetwork, "sandbox.ErrNetwork", codes.Unavailable, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},

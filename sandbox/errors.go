@@ -16,6 +16,10 @@ var (
 	ErrState = errors.New("wrong state")
 	// ErrImageVolume: an image can't be mounted as a volume.
 	ErrImageVolume = errors.New("mount image volume")
+	// ErrHostPort: another pod has a port of the host that this one wants.
+	ErrHostPort = errors.New("host port conflict")
+	// ErrNetwork: pods can't be attached to the network now; Ready says why.
+	ErrNetwork = errors.New("no network")
 	// ErrTimeout: an exec did not end in the time it was given, and was killed.
 	ErrTimeout = errors.New("timed out")
 	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.

@@ -27,6 +27,7 @@ type Parts struct {
 // Network attaches pods (*cni.Network).
 type Network interface {
 	Add(ctx context.Context, a cni.Attachment) (*cni.Result, error) // undoes itself on an error
+	Reserve(a cni.Attachment) error                                 // its ports, for a pod on the host's network
 	Del(ctx context.Context, a cni.Attachment) error                // idempotent, also when the namespace is gone
 	GC(ctx context.Context, valid []string) error
 	Status() error

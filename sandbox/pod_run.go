@@ -13,7 +13,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
-	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
@@ -285,32 +284,16 @@ func (r *podRun) attach() step {
 				if err := r.m.awaitSweep(ctx); err != nil {
 					return err
 				}
-				result, err := r.m.parts.Network.Add(ctx, attachment(&r.p.record))
-				if err != nil {
-					return err
-				}
-				r.ips = result.IPs
 			}
+			ips, err := r.m.attach(ctx, &r.p.record)
+			if err != nil {
+				return err
+			}
+			r.ips = ips
 			return writeHosts(r.m.cfg.podFiles(r.p.id), r.p.config, r.ips)
 		},
 		undo: func(ctx context.Context) error { return r.m.detach(ctx, &r.p.record) },
 	}
-}
-
-// attachment is a pod's place in the network, all from its record.
-func attachment(rec *podRecord) cni.Attachment {
-	c := rec.Config
-	a := cni.Attachment{
-		ID: rec.ID, NetNS: rec.NetNS, PodName: c.Metadata.Name, PodNamespace: c.Metadata.Namespace, PodUID: c.Metadata.UID,
-		Annotations: c.Annotations, CgroupPath: c.CgroupParent,
-	}
-	for _, p := range c.PortMappings {
-		a.Ports = append(a.Ports, cni.PortMapping{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: string(p.Protocol), HostIP: p.HostIP})
-	}
-	if c.DNS != nil {
-		a.DNS = cni.DNS{Servers: c.DNS.Servers, Searches: c.DNS.Searches, Options: c.DNS.Options}
-	}
-	return a
 }
 
 // commit makes the pod ready, on disk and for all to see. Nothing that can fail

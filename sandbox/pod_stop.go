@@ -89,18 +89,6 @@ func (m *Manager) stopContainers(ctx context.Context, p *pod) error {
 	return errors.Join(errs...)
 }
 
-// detach frees what a pod has in the network. It succeeds for pods that never
-// were attached, and when the namespace is gone.
-func (m *Manager) detach(ctx context.Context, rec *podRecord) error {
-	if rec.NetNS == "" {
-		return nil
-	}
-	if err := m.parts.Network.Del(ctx, attachment(rec)); err != nil {
-		return fmt.Errorf("detach from the network: %w", err)
-	}
-	return nil
-}
-
 func (m *Manager) unpin(rec *podRecord) error {
 	if rec.NetNS == "" {
 		return nil

@@ -245,6 +245,8 @@ func (n fakeNetwork) Add(_ context.Context, a cni.Attachment) (*cni.Result, erro
 	return &cni.Result{IPs: []netip.Addr{netip.MustParseAddr("10.1.2.3")}}, nil
 }
 
+func (n fakeNetwork) Reserve(cni.Attachment) error { return n.do("network reserve", func() {}) }
+
 func (n fakeNetwork) Del(_ context.Context, a cni.Attachment) error {
 	return n.do("network del", func() { delete(n.addresses, a.ID) })
 }
