@@ -31,6 +31,9 @@ type Container struct {
 	// Namespaces are those to join; others that the spec lists are new.
 	Namespaces map[specs.LinuxNamespaceType]*os.File
 	Cgroup     *cgroup.Group
+	// RootAt is an empty directory of the host, where hooks that run before the root is the process's root
+	// find it (the "rootfs" of their bundle). Only a Spec with such hooks needs it.
+	RootAt string
 }
 
 // PrepareContainer opens the mounts' sources and compiles the program of a container's first process.
@@ -45,7 +48,7 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 	spec.Process = n.clamp(in.Spec.Process)
 	bag := newBag()
 	bag.lend("root", in.Root)
-	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap}
+	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, RootAt: in.RootAt}
 	err := func() (err error) {
 		switch t := in.Terminal; {
 		case t == nil:
@@ -77,8 +80,10 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 		if c.CgroupFiles, c.CgroupDir, err = bag.cgroup(in.Cgroup); err != nil {
 			return err
 		}
-		c.Seccomp, err = filter(spec.Linux.Seccomp)
-		return err
+		if c.Seccomp, err = filter(spec.Linux.Seccomp); err != nil {
+			return err
+		}
+		return bag.gate(c.Stops())
 	}()
 	if err != nil {
 		return bag.launch(nil, err)
@@ -161,8 +166,5 @@ func filter(profile *specs.LinuxSeccomp) (*program.Seccomp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile seccomp profile: %w", err)
 	}
-	if f.Notify {
-		return nil, fmt.Errorf("compile seccomp profile: it notifies (SCMP_ACT_NOTIFY), and nobody listens")
-	}
-	return &program.Seccomp{Filter: f.Program, Flags: uint64(f.Flags)}, nil
+	return &program.Seccomp{Filter: f.Program, Flags: uint64(f.Flags), Notify: f.Notify}, nil
 }

@@ -12,6 +12,7 @@ import (
 // Exec is what PrepareExec needs. All files stay the caller's.
 type Exec struct {
 	Process *specs.Process
+	Path    string       // what is executed; "": Process.Args[0], looked for along PATH
 	Linux   *specs.Linux // the container's: its seccomp profile, personality and memory policy
 	// PidFD refers to the container's first process, whose namespaces the new one joins.
 	PidFD *os.File
@@ -29,7 +30,7 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 	if in.Process == nil {
 		return nil, fmt.Errorf("prepare exec: no process")
 	}
-	e := program.Exec{Process: n.clamp(in.Process), Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
+	e := program.Exec{Process: n.clamp(in.Process), Path: in.Path, Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
 	err := func() (err error) {
 		if t := in.Terminal; t != nil {
 			e.TTY = true
@@ -49,7 +50,10 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 		if in.Linux != nil {
 			e.Seccomp, err = filter(in.Linux.Seccomp)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return bag.gate(e.Seccomp != nil && e.Seccomp.Notify)
 	}()
 	if err != nil {
 		return bag.launch(nil, err)

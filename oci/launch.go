@@ -14,6 +14,7 @@ type Launch struct {
 	Program *program.Program
 	Files   []*os.File
 	own     []*os.File // those that Prepare… opened
+	gate    *os.File   // our end of the program's gate; nil: it never stops
 }
 
 // Close closes what the launch itself opened; the files that its caller gave stay open. It may be called
@@ -24,7 +25,7 @@ func (l *Launch) Close() error {
 		err = errors.Join(err, f.Close())
 	}
 	l.own = nil
-	return err
+	return errors.Join(err, l.closeGate())
 }
 
 // Explain turns a launch.StepError anywhere in err into a *StepError that says what the step does; other
@@ -41,6 +42,7 @@ func (l *Launch) Explain(err error) error {
 type bag struct {
 	bySlot map[string]*os.File
 	own    []*os.File
+	talk   *os.File // the other end of slot "gate"
 }
 
 func newBag() *bag { return &bag{bySlot: map[string]*os.File{}} }
@@ -60,7 +62,7 @@ func (b *bag) give(slot string, f *os.File) {
 
 // launch orders the files as the program's slots want them. On error everything that was given is closed.
 func (b *bag) launch(p *program.Program, err error) (*Launch, error) {
-	l := &Launch{Program: p, own: b.own}
+	l := &Launch{Program: p, own: b.own, gate: b.talk}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}

@@ -118,6 +118,20 @@ func TestStepsSkipAndStore(t *testing.T) {
 	}
 }
 
+func TestRequire(t *testing.T) {
+	for value, fails := range map[uint64]bool{7: false, 8: true} {
+		p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}}
+		p.Steps = []program.Step{
+			{Call: program.CallRequire, Args: [6]program.Arg{imm(7), imm(value), imm(uint64(unix.ECANCELED))}},
+			execStep(p, "/bin/true"),
+		}
+		_, err := run(t, p)
+		if errors.Is(err, unix.ECANCELED) != fails || (err != nil) != fails {
+			t.Errorf("7 and %d: %v", value, err)
+		}
+	}
+}
+
 func TestChildHoldsOnlySlots(t *testing.T) {
 	var extra [2]int
 	if err := unix.Pipe2(extra[:], 0); err != nil { // inheritable on purpose

@@ -45,8 +45,9 @@ type op struct {
 }
 
 const (
-	opAdopt = ^uintptr(0)
-	opFail  = ^uintptr(1)
+	opAdopt   = ^uintptr(0)
+	opFail    = ^uintptr(1)
+	opRequire = ^uintptr(2)
 )
 
 // status is what the child writes to the status pipe: the adopted pid, or the step that failed.
@@ -137,6 +138,8 @@ func resolve(ops []op, p *program.Program, slots []int, data uintptr) {
 			o.nr = opAdopt
 		case program.CallFail:
 			o.nr = opFail
+		case program.CallRequire:
+			o.nr = opRequire
 		default:
 			o.nr = uintptr(s.Call)
 		}

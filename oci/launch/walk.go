@@ -229,6 +229,11 @@ func walk(t *request) {
 		}
 		if o.nr == opFail {
 			errno = syscall.Errno(a[0])
+		} else if o.nr == opRequire {
+			errno = 0
+			if a[0] != a[1] {
+				errno = syscall.Errno(a[2])
+			}
 		} else {
 			r1, _, errno = syscall.RawSyscall6(o.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 		}

@@ -29,6 +29,9 @@ type Container struct {
 	// DevicesMade says that the mount on /dev, which the caller brings, has the device nodes in it: a user
 	// namespace can't make them. Devices elsewhere then come in slots named by DeviceSlot.
 	DevicesMade bool
+	// RootAt is a directory of the host where the root is mounted for the hooks before pivot_root. It is
+	// needed when there are any; Spec.Hooks says which gates the program stops at (GateCreate, GateStart).
+	RootAt string
 	// Terminal makes number 0 of the mounted devpts, whose master the caller holds, the process's
 	// terminal.
 	Terminal bool
@@ -51,6 +54,8 @@ func SourceSlot(m specs.Mount) string { return "mount " + m.Destination }
 type Seccomp struct {
 	Filter []unix.SockFilter
 	Flags  uint64 // SECCOMP_FILTER_FLAG_*
+	// Notify says that some calls are referred to a listener, whose descriptor goes out through slot "gate".
+	Notify bool
 }
 
 // CompileContainer compiles the program that turns a forked child into the container's first process.
@@ -77,7 +82,12 @@ func CompileContainer(in Container) (*Program, error) {
 	b.enter(m, spec.Linux.TimeOffsets)
 	b.session(m)
 	fs := b.earlyFilesystems(in)
-	b.pivot()
+	gateCreate, gateStart := gates(spec.Hooks)
+	if gateCreate {
+		b.attachRoot(in.RootAt)
+	} else {
+		b.pivot()
+	}
 	b.mounts(in, fs)
 	var terminal Reg
 	if in.Terminal {
@@ -89,9 +99,16 @@ func CompileContainer(in Container) (*Program, error) {
 	for _, key := range sorted(spec.Linux.Sysctl) {
 		b.sysctl(fs["proc"], key, spec.Linux.Sysctl[key])
 	}
+	if gateCreate {
+		b.gate(GateCreate)
+		b.pivotInto()
+	}
 	b.readonlyPaths(spec.Linux.ReadonlyPaths, fs)
 	b.maskedPaths(spec.Linux.MaskedPaths, fs)
 	b.rootMount(spec)
+	if gateStart {
+		b.gate(GateStart)
+	}
 	b.process(spec.Process, process{linux: spec.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, tty: in.TTY, hostProc: proc, makeCwd: true})
 	return b.program()
 }

@@ -25,6 +25,10 @@
 //	devices, masked and read-only paths
 //	limits, working directory, descriptors, credentials, seccomp, execve
 //
+// A container with hooks that want the host's files beside the container's mounts (createRuntime,
+// createContainer) has its root mounted below the host's first, and pivot_root comes after those hooks. Its
+// mounts are resolved by the same openat2 from the root's own descriptor, so that links lead nowhere there either.
+//
 // Everything here is pure: it opens nothing, and the same input gives the same program, which golden
 // files under testdata hold as text. What exists on the host arrives as slots that package oci opened.
 package program

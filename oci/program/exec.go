@@ -10,6 +10,7 @@ import (
 // Exec is what CompileExec needs.
 type Exec struct {
 	Process *specs.Process
+	Path    string       // what is executed; "": Process.Args[0], looked for along PATH
 	Linux   *specs.Linux // the container's, for its personality and memory policy; may be nil
 	// UserNamespace says that the container is in a user namespace other than the launcher's: joining
 	// one's own is an error (setns(2)).
@@ -55,6 +56,6 @@ func CompileExec(in Exec) (*Program, error) {
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
 	b.second(0)
 	b.session(m)
-	b.process(p, process{linux: in.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, tty: in.TTY, hostProc: proc})
+	b.process(p, process{path: in.Path, linux: in.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, tty: in.TTY, hostProc: proc})
 	return b.program()
 }

@@ -122,6 +122,14 @@ var golden = map[string]func() (*Program, error){
 	},
 	"exec":          func() (*Program, error) { return compileExec(func(*Exec) {}) },
 	"exec-terminal": func() (*Program, error) { return compileExec(func(e *Exec) { e.TTY = true }) },
+	"hooks": func() (*Program, error) {
+		c := plain()
+		hook := []specs.Hook{{Path: "/bin/true"}}
+		c.Spec.Hooks = &specs.Hooks{CreateRuntime: hook, StartContainer: hook}
+		c.RootAt = "/run/berth/bundle/rootfs"
+		c.Seccomp = &Seccomp{Filter: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}, Notify: true}
+		return CompileContainer(c)
+	},
 	"scheduling": func() (*Program, error) {
 		return compileExec(func(e *Exec) {
 			p := *e.Process
@@ -322,6 +330,7 @@ func TestCompileRefuses(t *testing.T) {
 			c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace}, specs.LinuxNamespace{Type: specs.UserNamespace})
 			c.Join = nil
 		}, "and a new time namespace"},
+		{"no bundle for hooks", func(c *Container) { c.Spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/x"}}} }, `bundle "": not absolute`},
 		{"filter", func(c *Container) { c.Seccomp = &Seccomp{} }, "0 instructions"},
 	} {
 		c := plain()

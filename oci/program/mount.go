@@ -118,6 +118,16 @@ func (b *builder) pivotTo(root Arg) {
 	b.labelf("make the root file system the root")
 	b.call(unix.SYS_MOUNT, num(0), b.str("/"), num(0), flags(unix.MS_REC|unix.MS_SLAVE, "MS_REC|MS_SLAVE"))
 	b.call(unix.SYS_MOVE_MOUNT, root, b.str(""), cwd(), b.str("/"), flags(unix.MOVE_MOUNT_F_EMPTY_PATH, "F_EMPTY_PATH"))
+	b.changeRoot(root)
+}
+
+// pivotInto makes the container's root mount the process's root when it is attached already (attachRoot).
+func (b *builder) pivotInto() {
+	b.labelf("make the root file system the root")
+	b.changeRoot(b.fd(rootSlot))
+}
+
+func (b *builder) changeRoot(root Arg) {
 	b.call(unix.SYS_FCHDIR, root)
 	b.call(unix.SYS_PIVOT_ROOT, b.str("."), b.str("."))
 	b.call(unix.SYS_UMOUNT2, b.str("."), flags(unix.MNT_DETACH, "MNT_DETACH"))

@@ -1,7 +1,6 @@
 package program
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -93,29 +92,14 @@ func sysctlPath(key string) string {
 
 // sendNamespaces sends the descriptors by SCM_RIGHTS (unix(7)).
 func (b *builder) sendNamespaces(kinds []specs.LinuxNamespaceType) {
-	n := len(kinds)
-	cmsgLen := unix.CmsgLen(4 * n)
-	control := b.memory(unix.CmsgSpace(4 * n))
+	m := b.message("namespaces", len(kinds))
 	for i, k := range kinds {
 		b.labelf("open the %s namespace", k)
 		s := b.call(unix.SYS_OPENAT, cwd(), b.str("/proc/self/ns/"+namespaceFile(k)), flags(unix.O_RDONLY|unix.O_CLOEXEC, "O_RDONLY"))
-		s.Store = control + uint32(unix.CmsgLen(0)+4*i) + 1
+		s.Store = m.fds[i] + 1
 	}
 	b.labelf("hand over the namespaces")
-	le := binary.LittleEndian
-	le.PutUint64(b.p.Data[control:], uint64(cmsgLen))
-	le.PutUint32(b.p.Data[control+8:], unix.SOL_SOCKET)
-	le.PutUint32(b.p.Data[control+12:], unix.SCM_RIGHTS)
-	text := b.constant("namespaces", 1)
-	iov := b.memory(16)
-	b.pointer(iov, text)
-	le.PutUint64(b.p.Data[iov+8:], uint64(len("namespaces")))
-	msg := b.memory(56) // struct msghdr: name, namelen, iov, iovlen, control, controllen, flags
-	b.pointer(msg+16, iov)
-	le.PutUint64(b.p.Data[msg+24:], 1)
-	b.pointer(msg+32, control)
-	le.PutUint64(b.p.Data[msg+40:], uint64(unix.CmsgSpace(4*n)))
-	b.call(unix.SYS_SENDMSG, b.fd("socket"), data(msg, fmt.Sprintf("%d descriptors", n)), flags(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
+	b.send("socket", m, fmt.Sprintf("%d descriptors", len(kinds)))
 }
 
 func namespaceFile(kind specs.LinuxNamespaceType) string {

@@ -15,11 +15,12 @@ type process struct {
 	linux    *specs.Linux // personality and memory policy; nil: neither
 	seccomp  *Seccomp
 	lastCap  int
-	terminal Reg  // an open terminal for standard input and output; 0: the slots
-	tty      bool // the slots are a terminal, which becomes the session's
-	hostProc Reg  // the host's /proc, opened before the root changed; 0: not needed
-	makeCwd  bool // make a working directory that is missing
-	binary   bool // execute slot "binary" instead of args[0]
+	terminal Reg    // an open terminal for standard input and output; 0: the slots
+	tty      bool   // the slots are a terminal, which becomes the session's
+	hostProc Reg    // the host's /proc, opened before the root changed; 0: not needed
+	makeCwd  bool   // make a working directory that is missing
+	binary   bool   // execute slot "binary" instead of args[0]
+	path     string // execute this instead of args[0]
 }
 
 // process turns the current process into the one that the user asked for: limits, working directory,
@@ -217,8 +218,15 @@ func (b *builder) filter(s *Seccomp) {
 	prog := b.memory(16) // struct sock_fprog
 	binary.LittleEndian.PutUint16(b.p.Data[prog:], uint16(len(s.Filter)))
 	b.pointer(prog+8, code)
-	b.call(unix.SYS_SECCOMP, flags(unix.SECCOMP_SET_MODE_FILTER, "SET_MODE_FILTER"), num(int64(s.Flags)),
-		data(prog, strconv.Itoa(len(s.Filter))+" instructions"))
+	mode, text := flags(unix.SECCOMP_SET_MODE_FILTER, "SET_MODE_FILTER"), data(prog, strconv.Itoa(len(s.Filter))+" instructions")
+	if !s.Notify {
+		b.call(unix.SYS_SECCOMP, mode, num(int64(s.Flags)), text)
+		return
+	}
+	m := b.message(SayListener, 1)
+	b.call(unix.SYS_SECCOMP, mode, flags(s.Flags|unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, "NEW_LISTENER"), text).Store = m.fds[0] + 1
+	b.labelf("hand over the seccomp listener")
+	b.send(GateSlot, m, "the listener")
 }
 
 // execute ends the program in execve. A command without a slash is looked for along PATH, inside the
@@ -226,6 +234,9 @@ func (b *builder) filter(s *Seccomp) {
 // that may not be executed too, and is only reported when no other is found.
 func (b *builder) execute(p *specs.Process, in process) {
 	name := p.Args[0]
+	if in.path != "" {
+		name = in.path
+	}
 	b.labelf("execute %q", name)
 	argv := b.vector(strconv.Itoa(len(p.Args))+" arguments", p.Args)
 	env := b.vector(strconv.Itoa(len(p.Env))+" variables", p.Env)

@@ -40,6 +40,8 @@ const (
 	CallAdopt Call = 1<<31 + iota
 	// CallFail ends the program with the errno in argument 0.
 	CallFail
+	// CallRequire ends the program with the errno in argument 2 unless arguments 0 and 1 are the same.
+	CallRequire
 )
 
 // Reg is a register: the result of an earlier step. Register 0 is none.

@@ -92,6 +92,8 @@ func callName(c Call) string {
 		return "adopt"
 	case CallFail:
 		return "fail"
+	case CallRequire:
+		return "require"
 	}
 	if n, ok := callNames[c]; ok {
 		return n
@@ -107,6 +109,7 @@ var callNames = map[Call]string{
 	unix.SYS_MKDIRAT: "mkdirat", unix.SYS_MKNODAT: "mknodat", unix.SYS_MOUNT: "mount", unix.SYS_MOUNT_SETATTR: "mount_setattr",
 	unix.SYS_MOVE_MOUNT: "move_mount", unix.SYS_OPENAT: "openat", unix.SYS_OPENAT2: "openat2", unix.SYS_OPEN_TREE: "open_tree",
 	unix.SYS_PERSONALITY: "personality", unix.SYS_PIVOT_ROOT: "pivot_root", unix.SYS_PRCTL: "prctl", unix.SYS_PRLIMIT64: "prlimit64",
+	unix.SYS_READ: "read", unix.SYS_SENDTO: "sendto",
 	unix.SYS_SCHED_SETAFFINITY: "sched_setaffinity", unix.SYS_SET_MEMPOLICY: "set_mempolicy", unix.SYS_SCHED_SETATTR: "sched_setattr", unix.SYS_SECCOMP: "seccomp",
 	unix.SYS_SENDMSG: "sendmsg", unix.SYS_SETDOMAINNAME: "setdomainname", unix.SYS_SETGROUPS: "setgroups",
 	unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_SETNS: "setns", unix.SYS_SETRESGID: "setresgid", unix.SYS_SETRESUID: "setresuid",

@@ -70,7 +70,11 @@ func compile(profile *specs.LinuxSeccomp, fam []*arch) (*Filter, error) {
 	if len(program) > unix.BPF_MAXINSNS {
 		return nil, fmt.Errorf("%w: %d instructions, at most %d", ErrTooLong, len(program), unix.BPF_MAXINSNS)
 	}
-	return &Filter{Program: program, Flags: flags, Notify: refers(program)}, nil
+	f := &Filter{Program: program, Flags: flags, Notify: refers(program)}
+	if !f.Notify {
+		f.Flags &^= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV // says how a listener waits, and is EINVAL without one
+	}
+	return f, nil
 }
 
 // refers says whether a program returns SECCOMP_RET_USER_NOTIF.

@@ -208,7 +208,7 @@ func TestFlags(t *testing.T) {
 		{nil, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW},
 		{[]specs.LinuxSeccompFlag{}, 0},
 		{[]specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, "SECCOMP_FILTER_FLAG_TSYNC"}, unix.SECCOMP_FILTER_FLAG_LOG},
-		{[]specs.LinuxSeccompFlag{specs.LinuxSeccompFlagSpecAllow, specs.LinuxSeccompFlagWaitKillableRecv}, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV},
+		{[]specs.LinuxSeccompFlag{specs.LinuxSeccompFlagSpecAllow, specs.LinuxSeccompFlagWaitKillableRecv}, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW},
 	} {
 		f, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: c.flags})
 		if err != nil || f.Flags != c.want {
@@ -223,6 +223,16 @@ func TestNotify(t *testing.T) {
 		if err != nil || f.Notify != want {
 			t.Errorf("%s: %v, %v", action, f, err)
 		}
+	}
+}
+
+func TestWaitKillable(t *testing.T) {
+	f, err := Compile(&specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}, ListenerPath: "/x",
+		Syscalls: []specs.LinuxSyscall{{Names: []string{"mount"}, Action: specs.ActNotify}},
+	})
+	if err != nil || f.Flags != unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV {
+		t.Errorf("%+v, %v", f, err)
 	}
 }
 
