@@ -28,7 +28,7 @@ type Gate struct{ conn *net.UnixConn }
 
 // Attendant is what is done at a gate. pid is the launched process's, in this process's PID namespace.
 type Attendant struct {
-	// Hooks runs the hooks of a gate: program.GateCreate or program.GateStart.
+	// Hooks runs the hooks of a gate (KindsAt).
 	Hooks func(ctx context.Context, gate string, pid int) error
 	// Listener gets the descriptor of the seccomp filter's listener, and closes it.
 	Listener func(ctx context.Context, pid int, listener *os.File) error

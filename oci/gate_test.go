@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -21,9 +20,9 @@ import (
 
 // attended launches a container with a bundle and an attendant, and returns how the launch and the attendance
 // ended, and what the container wrote.
-func attended(t *testing.T, n *Node, s *specs.Spec, a Attendant) (bundle string, launched, met error, out string) {
+func attended(t *testing.T, n *Node, s *specs.Spec, a Attendant) (out string, met, launched error) {
 	t.Helper()
-	bundle = t.TempDir()
+	bundle := t.TempDir()
 	if err := os.Mkdir(filepath.Join(bundle, "rootfs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +40,7 @@ func attended(t *testing.T, n *Node, s *specs.Spec, a Attendant) (bundle string,
 	for i, f := range l.Files {
 		fds[i] = int(f.Fd())
 	}
-	c, err := launch.Start(l.Program, fds)
+	c, err := newLauncher(t).Start(l.Program, fds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +61,7 @@ func attended(t *testing.T, n *Node, s *specs.Spec, a Attendant) (bundle string,
 	if _, err := unix.Wait4(c.PID, nil, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	return bundle, l.Explain(launched), met, string(text)
+	return string(text), met, l.Explain(launched)
 }
 
 func hooked() *specs.Spec {
@@ -96,7 +95,7 @@ func TestRootGates(t *testing.T) {
 		seen = append(seen, gate, strconv.Itoa(inner), strconv.FormatBool(err == nil), strconv.FormatBool(hosts == nil))
 		return nil
 	}}
-	_, launched, met, out := attended(t, n, hooked(), a)
+	out, met, launched := attended(t, n, hooked(), a)
 	if launched != nil || met != nil || !strings.HasPrefix(out, "{") {
 		t.Fatalf("launch: %v, attendant: %v, output %q", launched, met, out)
 	}
@@ -111,7 +110,7 @@ func TestRootGateRefuses(t *testing.T) {
 	n := testNode(t)
 	no := errors.New("no")
 	for _, at := range []string{program.GateCreate, program.GateStart} {
-		_, launched, met, out := attended(t, n, hooked(), Attendant{Hooks: func(_ context.Context, gate string, _ int) error {
+		out, met, launched := attended(t, n, hooked(), Attendant{Hooks: func(_ context.Context, gate string, _ int) error {
 			if gate == at {
 				return no
 			}
@@ -154,7 +153,7 @@ func TestRootInsideHooks(t *testing.T) {
 		}
 		return find(ctx, gate, pid)
 	}
-	_, launched, met, out := attended(t, n, s, a)
+	out, met, launched := attended(t, n, s, a)
 	if launched != nil || met != nil {
 		t.Fatalf("launch: %v, attendant: %v", launched, met)
 	}
@@ -204,7 +203,7 @@ func TestRootListener(t *testing.T) {
 		s.Process.Args, s.Process.NoNewPrivileges = []string{"probe", "0"}, noNewPrivileges
 		s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/not/used/here", Syscalls: []specs.LinuxSyscall{{Names: []string{"getsid"}, Action: specs.ActNotify}}}
 		kind, number := "", 0
-		_, launched, met, _ := attended(t, n, s, Attendant{Listener: func(_ context.Context, pid int, f *os.File) error {
+		_, met, launched := attended(t, n, s, Attendant{Listener: func(_ context.Context, pid int, f *os.File) error {
 			defer f.Close() // whoever waits gets ENOSYS
 			number = pid
 			var err error

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berth-runtime/berth/oci/program"
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -27,6 +28,18 @@ const (
 	Poststart       HookKind = "poststart"       // after it was started
 	Poststop        HookKind = "poststop"        // after the container is gone
 )
+
+// KindsAt are the kinds that run while a process waits at a gate, in their order.
+func KindsAt(gate string) []HookKind {
+	switch gate {
+	case program.GateCreate:
+		return []HookKind{Prestart, CreateRuntime, CreateContainer}
+	case program.GateStart:
+		return []HookKind{StartContainer}
+	default:
+		return nil
+	}
+}
 
 // Hooks are those of a kind.
 func Hooks(s *specs.Spec, kind HookKind) []specs.Hook {

@@ -24,6 +24,8 @@ type Config struct {
 	MaxLogLine int `toml:"max_log_line"`
 	// ShmSize is the size of a pod's /dev/shm, in bytes.
 	ShmSize int64 `toml:"shm_size"`
+	// CDISpecDirs are where the node's CDI devices are described; later ones count over earlier ones.
+	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 
 	// Root has what survives a reboot.
 	Root string `toml:"-"`
@@ -39,7 +41,7 @@ const defaultNetNSDir = "/run/netns"
 
 // DefaultConfig is what holds where the configuration file is silent.
 func DefaultConfig() Config {
-	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20}
+	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
 }
 
 // Validate returns every mistake in c, each named by its key.
@@ -62,6 +64,11 @@ func (c Config) Validate() error {
 	}
 	if c.ShmSize < 4096 {
 		wrong("shm_size", c.ShmSize, "must be at least 4096")
+	}
+	for _, dir := range c.CDISpecDirs {
+		if !filepath.IsAbs(dir) {
+			wrong("cdi_spec_dirs", dir, "must be an absolute path")
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -30,6 +30,8 @@ type container struct {
 
 	spec *specs.Spec // nil: to be built from the record
 
+	stopped atomic.Bool // its poststop hooks have been run
+
 	// Who has the pod's turn also has these, which the start uses up.
 	root  *os.File      // detached mount of its root; nil: to be mounted
 	group *cgroup.Group // nil: to be made

@@ -104,6 +104,10 @@ func (m *Manager) newContainerRecord(p *pod, config *spec.Container, now time.Ti
 	if err := m.checkHost(p, config); err != nil {
 		return nil, err
 	}
+	edits, err := m.cdiEdits(p, config)
+	if err != nil {
+		return nil, err
+	}
 	id := newID()
 	group, err := m.cfg.cgroup(p.config, id)
 	if err != nil {
@@ -112,6 +116,7 @@ func (m *Manager) newContainerRecord(p *pod, config *spec.Container, now time.Ti
 	rec := &containerRecord{
 		Version: recordVersion, ID: id, PodID: p.id, Boot: m.boot, State: containerCreating, Config: config,
 		Image:      newImageRecord(image, config.Image),
+		Edits:      edits,
 		StopSignal: spec.StopSignal(config.StopSignal, image.Config.Config.StopSignal),
 		Cgroup:     group, CreatedAt: now,
 	}

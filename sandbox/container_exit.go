@@ -119,6 +119,7 @@ func (m *Manager) cleanUp(c *container) {
 	if err := m.freeCgroup(ctx, c.now().Cgroup); err != nil {
 		m.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
 	}
+	m.poststop(ctx, c)
 	m.forget(ctx, c.id)
 }
 

@@ -82,5 +82,6 @@ func (m *Manager) free(ctx context.Context, c *container) error {
 		err = proc.signal(killSignal)
 		proc.release()
 	}
+	m.afterStop(ctx, c)
 	return errors.Join(err, m.records.removeContainer(c.pod.id, c.id))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-runtime/berth/oci/seccomp"
 	"github.com/berth-runtime/berth/sandbox/spec"
+	"github.com/berth-runtime/berth/sandbox/spec/cdi"
 	"github.com/berth-runtime/berth/sandbox/spec/hostdev"
 )
 
@@ -19,7 +20,7 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 	dir := m.cfg.podFiles(p.id)
 	in := spec.Input{
 		Pod: p.config, PodID: p.id, Container: rec.Config, ContainerID: rec.ID,
-		Image: &rec.Image.Config, User: *rec.User, Node: m.node(), CgroupPath: rec.Cgroup,
+		Image: &rec.Image.Config, Edits: rec.Edits, User: *rec.User, Node: m.node(), CgroupPath: rec.Cgroup,
 		ResolvConf: filepath.Join(dir, resolvConfFile),
 		Hostname:   filepath.Join(dir, hostnameFile),
 		Hosts:      filepath.Join(dir, hostsFile),
@@ -51,6 +52,22 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 		out.Linux.Seccomp, err = m.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
 	}
 	return out, err
+}
+
+// cdiEdits are what the container's CDI devices add; nil when it asks for none.
+func (m *Manager) cdiEdits(p *pod, config *spec.Container) (*specs.Spec, error) {
+	names, err := cdi.Names(config)
+	if err == nil && len(names) == 0 {
+		return nil, nil
+	}
+	var edits *specs.Spec
+	if err == nil {
+		edits, err = cdi.Resolve(m.cfg.CDISpecDirs, names, p.config.Security.Namespaces.OwnUser() != nil)
+	}
+	if err != nil {
+		return nil, &spec.FieldError{Field: "CDI_devices", Value: strings.Join(names, ", "), Rule: err.Error()}
+	}
+	return edits, nil
 }
 
 // specOf is a container's Spec. One that an earlier daemon created is built

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -99,7 +100,7 @@ func (s *start) end() {
 
 // up does the steps.
 func (s *start) up(ctx context.Context) error {
-	if err := s.tx.sequence(ctx, s.makeCgroup(), s.launch()); err != nil {
+	if err := s.tx.sequence(ctx, s.makeCgroup(), s.launch(), s.poststart()); err != nil {
 		return err
 	}
 	s.started()
@@ -129,6 +130,7 @@ func (s *start) started() {
 // down undoes the steps and books the failure.
 func (s *start) down(ctx context.Context, cause error) error {
 	err := s.tx.rollback(ctx)
+	s.m.afterStop(ctx, s.c)
 	return errors.Join(err, s.m.moveContainer(s.c, containerStartFailed, func(rec *containerRecord) {
 		rec.FinishedAt = time.Now()
 		rec.ExitCode, rec.Reason, rec.Message = startErrorCode, ReasonStartError, cause.Error()
@@ -176,6 +178,14 @@ func (s *start) launch() step {
 	}
 }
 
+// poststart runs the hooks that want the program running. One that fails ends it
+// (runtime-spec, "Lifecycle", step 9).
+func (s *start) poststart() step {
+	return step{name: "run hooks", do: func(ctx context.Context) error {
+		return s.m.runHooks(ctx, s.c, s.spec, oci.Poststart, s.process.pid)
+	}}
+}
+
 func (s *start) tryLaunch(ctx context.Context) (err error) {
 	if s.c.root == nil {
 		if s.c.root, err = s.m.mountRoot(s.c); err != nil {
@@ -196,15 +206,28 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	if err = s.openOutputs(&in, &out); err != nil {
 		return err
 	}
+	listener, err := dialListener(ctx, s.spec.Linux.Seccomp)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		defer listener.Close()
+	}
+	if needsBundle(s.spec) {
+		if err := s.m.makeBundle(s.c, s.spec); err != nil {
+			return err
+		}
+		in.RootAt = filepath.Join(s.m.bundle(s.c), bundleRoot)
+	}
 	l, err := s.m.parts.Programs.PrepareContainer(in)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	out.Program, out.Files = l.Program, l.Files
-	proc, err := s.m.parts.Keeper.Launch(ctx, out)
+	proc, err := s.m.launchAttended(ctx, l, out, s.m.attendant(s.c, s.spec, listener))
 	// The root was attached, or may have been: it serves one launch.
-	err = errors.Join(l.Explain(err), s.c.closeRoot())
+	err = errors.Join(err, s.c.closeRoot())
 	if err != nil {
 		return err
 	}

@@ -120,9 +120,14 @@ func (m *Manager) launchExec(ctx context.Context, c *container, target *process,
 		return nil, err
 	}
 	defer l.Close()
-	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
+	attendant, hangUp, err := m.execAttendant(ctx, c, s, target.pid)
 	if err != nil {
-		return nil, l.Explain(err)
+		return nil, err
+	}
+	defer hangUp()
+	proc, err := m.launchAttended(ctx, l, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true}, attendant)
+	if err != nil {
+		return nil, err
 	}
 	return newProcess(proc.PID, proc.PidFD), nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -45,6 +46,7 @@ type containerRecord struct {
 	State      ContainerState  `json:"state"`
 	Config     *spec.Container `json:"config"`
 	Image      imageRecord     `json:"image"`
+	Edits      *specs.Spec     `json:"edits,omitempty"` // what its CDI devices add, as the node's files had it when it was made
 	User       *spec.User      `json:"user,omitempty"`
 	LogPath    string          `json:"logPath,omitempty"`
 	StopSignal int             `json:"stopSignal"`

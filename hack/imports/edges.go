@@ -69,6 +69,7 @@ var Libraries = []Library{
 	{"golang.org/x/sys", []string{
 		"cmd/berth", "sandbox", "sandbox/spec", "sandbox/keeper", "oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "cni", "imagestore",
 	}, "the kernel is reached in few places; sandbox/spec has its constants, and reads the node's devices"},
+	{"tags.cncf.io/container-device-interface", []string{"sandbox/spec"}, "what CDI devices add is found beside what the host's are"},
 	{"go.etcd.io/bbolt", []string{"imagestore"}, "records of pods are files; only images have a database"},
 	{"github.com/google/go-containerregistry", nil, "the test bed's"},
 }

@@ -36,6 +36,8 @@ type Input struct {
 
 	// Devices are what Container.Devices name, as hostdev.Lookup found them.
 	Devices []HostDevice
+	// Edits are what CDI devices add (cdi.Resolve); nil: nothing.
+	Edits *specs.Spec
 	// HostDevices are all devices of the host (hostdev.All), for a privileged container.
 	HostDevices []HostDevice
 }
@@ -90,14 +92,16 @@ func Build(in Input) (*specs.Spec, error) {
 		linux.MaskedPaths = slices.Clone(c.Security.MaskedPaths)
 		linux.ReadonlyPaths = slices.Clone(c.Security.ReadonlyPaths)
 	}
-	return &specs.Spec{
+	out := &specs.Spec{
 		Version:     specs.Version,
 		Process:     process,
 		Root:        &specs.Root{Path: "rootfs", Readonly: c.Security.ReadonlyRootfs},
 		Mounts:      mounts(in),
 		Annotations: annotations(in),
 		Linux:       linux,
-	}, nil
+	}
+	inject(out, in.Edits)
+	return out, nil
 }
 
 // annotations are the container's, and those by which foreign runtimes (gVisor,
