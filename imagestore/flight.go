@@ -20,6 +20,7 @@ type flights struct {
 type flight struct {
 	waiting int
 	cancel  context.CancelCauseFunc
+	far     progress
 	done    chan struct{}
 	image   *Image
 	err     error
@@ -59,12 +60,23 @@ func (f *flights) board(ctx context.Context, key string, work func(context.Conte
 	fl := &flight{waiting: 1, cancel: cancel, done: make(chan struct{})}
 	f.byKey[key] = fl
 	f.workers.Go(func() {
-		fl.image, fl.err = work(ctx)
+		fl.image, fl.err = work(fl.far.reporting(ctx))
 		cancel(nil)
 		f.remove(key, fl)
 		close(fl.done)
 	})
 	return fl, nil
+}
+
+// progress tells how far a flight is; nil when there is none.
+func (f *flights) progress(key string) []LayerProgress {
+	f.mu.Lock()
+	fl := f.byKey[key]
+	f.mu.Unlock()
+	if fl == nil {
+		return nil
+	}
+	return fl.far.snapshot()
 }
 
 func (f *flights) leave(key string, fl *flight, cause error) {

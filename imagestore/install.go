@@ -30,6 +30,7 @@ type unpacking struct {
 // while, where trying again may help.
 func (s *Store) install(ctx context.Context, blobs manifest.Blobs, img *manifest.Image, n names) (_ *Image, err error) {
 	missing := s.hold(img)
+	progressOf(ctx).begin(img.Layers, missing)
 	defer func() {
 		s.letGo(img, err != nil && mendable(err))
 		if noRoom(err) {
@@ -107,6 +108,7 @@ func (s *Store) unpackAll(ctx context.Context, blobs manifest.Blobs, missing []m
 			if err := s.unpackShared(ctx, blobs, l, budget); err != nil {
 				return fmt.Errorf("layer %s: %w", cmp.Or(l.Blob.Digest, l.DiffID), err)
 			}
+			progressOf(ctx).set(l, LayerDone, 0)
 			return nil
 		})
 	}
@@ -176,7 +178,13 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 	}
 	ctx, dog, release := watch(ctx, time.Duration(s.cfg.PullProgressTimeout))
 	defer release()
-	open := func(ctx context.Context) (io.ReadCloser, error) { return blobs.Fetch(ctx, l.Blob) }
+	open := func(ctx context.Context) (io.ReadCloser, error) {
+		blob, err := blobs.Fetch(ctx, l.Blob)
+		if err != nil {
+			return nil, err
+		}
+		return counted{blob, l, progressOf(ctx)}, nil
+	}
 	want := layer.Blob{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}
 	done, err := layer.Unpack(ctx, dir, open, want, budget, dog.touch)
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {

@@ -28,9 +28,7 @@ func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error
 	if err != nil {
 		return nil, fmt.Errorf("pull image: %w", err)
 	}
-	if auth != nil && *auth == (Auth{}) {
-		auth = nil
-	}
+	auth = normal(auth)
 	img, err := s.flights.join(ctx, flightKey(named, auth), func(ctx context.Context) (*Image, error) {
 		return s.pull(ctx, named, auth)
 	})
@@ -38,6 +36,14 @@ func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error
 		return nil, fmt.Errorf("pull image %s: %w", named, err)
 	}
 	return img, nil
+}
+
+// normal is nil for credentials without content.
+func normal(auth *Auth) *Auth {
+	if auth != nil && *auth == (Auth{}) {
+		return nil
+	}
+	return auth
 }
 
 // flightKey keeps the credentials out of sight.
