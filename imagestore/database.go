@@ -36,6 +36,9 @@ type layerRecord struct {
 	// Bytes and Inodes are what it takes here.
 	Bytes  int64 `json:"bytes"`
 	Inodes int64 `json:"inodes"`
+	// TarSize is how long the layer's tar is; Origin tells whether it can be made again.
+	TarSize int64 `json:"tar_size,omitempty"`
+	Origin  bool  `json:"origin,omitempty"`
 	// Opaque: the layers below are not to be seen.
 	Opaque bool `json:"opaque,omitempty"`
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -51,7 +53,7 @@ func (s *Store) hold(img *manifest.Image) []manifest.Layer {
 	for _, l := range img.Layers {
 		chain := l.ChainID.String()
 		s.held[chain]++
-		if s.layers[chain] != nil {
+		if s.layers[chain] != nil && !s.suspect[chain] {
 			continue
 		}
 		missing = append(missing, l)
@@ -176,6 +178,11 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 	if dir, err = s.newStaging("layer"); err != nil {
 		return "", layer.Unpacked{}, err
 	}
+	origin, err := makeStagedLayer(dir)
+	if err != nil {
+		return dir, layer.Unpacked{}, err
+	}
+	defer origin.Close()
 	ctx, dog, release := watch(ctx, time.Duration(s.cfg.PullProgressTimeout))
 	defer release()
 	open := func(ctx context.Context) (io.ReadCloser, error) {
@@ -186,9 +193,33 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 		return counted{blob, l, progressOf(ctx)}, nil
 	}
 	want := layer.Blob{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}
-	done, err := layer.Unpack(ctx, dir, open, want, budget, dog.touch)
+	done, err := layer.Unpack(ctx, filesOf(dir), origin, open, want, budget, dog.touch)
+	if err == nil {
+		done.Bytes, err = addSize(done.Bytes, origin)
+	}
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 		err = context.Cause(ctx)
 	}
 	return dir, done, err
+}
+
+// filesOf and originOf are what a layer's directory in staging has.
+func filesOf(dir string) string  { return filepath.Join(dir, "files") }
+func originOf(dir string) string { return filepath.Join(dir, "origin") }
+
+// makeStagedLayer fills such a directory.
+func makeStagedLayer(dir string) (origin *os.File, err error) {
+	if err := os.Mkdir(filesOf(dir), 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(originOf(dir), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+// addSize adds what a file takes on the disk.
+func addSize(bytes int64, f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return bytes + (info.Size()+4095)/4096*4096, nil
 }

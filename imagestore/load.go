@@ -65,8 +65,10 @@ func (s *Store) sweep() error {
 	for chain := range s.layers {
 		known[filepath.Base(s.layerDir(chain))] = true
 	}
-	if err := s.sweepDir("layers", known); err != nil {
-		return err
+	for _, dir := range []string{"layers", "origins"} {
+		if err := s.sweepDir(dir, known); err != nil {
+			return err
+		}
 	}
 	known = map[string]bool{}
 	for key := range s.snapshots {

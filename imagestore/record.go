@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ func (s *Store) record(img *manifest.Image, n names) (*Image, error) {
 // displace takes back what placeLayers placed, and returns err.
 func (s *Store) displace(c change, err error) error {
 	for chain := range c.layers {
-		if throwErr := s.bin.throw(s.layerDir(chain)); throwErr != nil {
+		if throwErr := s.throwLayer(chain); throwErr != nil {
 			s.log.WithField("op", "displace layer").WithError(throwErr).Warn("image store: a layer stays until the next start")
 		}
 		s.mu.Lock()
@@ -61,18 +62,30 @@ func (s *Store) placeLayers(img *manifest.Image, c change) error {
 	}
 	for _, l := range staged {
 		chain := l.ChainID.String()
-		to := s.layerDir(chain)
-		if err := s.bin.throw(to); err != nil { // of a removal that couldn't
+		if err := s.placeLayer(chain, l.from, l.done.Origin); err != nil {
 			return err
 		}
-		if err := os.Rename(l.from, to); err != nil {
-			return err
-		}
-		s.staged(l.from)
-		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size,
-			Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot}
+		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size, TarSize: l.done.TarSize,
+			Origin: l.done.Origin, Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot}
 	}
-	return syncDir(filepath.Join(s.root, "layers"))
+	return errors.Join(syncDir(filepath.Join(s.root, "layers")), syncDir(filepath.Join(s.root, "origins")))
+}
+
+// placeLayer moves a layer from staging to where it belongs.
+func (s *Store) placeLayer(chain, from string, origin bool) error {
+	if err := s.throwLayer(chain); err != nil { // of a removal that couldn't, or damaged
+		return err
+	}
+	if origin {
+		if err := os.Rename(originOf(from), s.originFile(chain)); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(filesOf(from), s.layerDir(chain)); err != nil {
+		return errors.Join(err, s.bin.throw(s.originFile(chain)))
+	}
+	s.discard(from)
+	return nil
 }
 
 // stagedLayer is a layer to be placed.
@@ -90,6 +103,9 @@ func (s *Store) adoptLayers(img *manifest.Image) ([]stagedLayer, error) {
 		chain := l.ChainID.String()
 		s.mu.Lock()
 		record, u := s.layers[chain], s.unpacking[chain]
+		if s.suspect[chain] {
+			record = nil
+		}
 		s.mu.Unlock()
 		if record != nil {
 			lowers = stack(lowers, s.layerDir(chain), record.Opaque)
@@ -101,10 +117,10 @@ func (s *Store) adoptLayers(img *manifest.Image) ([]stagedLayer, error) {
 		if u.done.OpaqueRoot {
 			lowers = nil
 		}
-		if err := layer.Adopt(u.dir, u.done.Implied, lowers); err != nil {
+		if err := layer.Adopt(filesOf(u.dir), u.done.Implied, lowers); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
 		}
-		lowers = stack(lowers, u.dir, u.done.OpaqueRoot)
+		lowers = stack(lowers, filesOf(u.dir), u.done.OpaqueRoot)
 		staged = append(staged, stagedLayer{l, u.dir, u.done})
 	}
 	return staged, nil
@@ -158,6 +174,7 @@ func (s *Store) apply(c change, id string) (*Image, error) {
 	for chain, record := range c.layers {
 		s.layers[chain] = record
 		delete(s.unpacking, chain)
+		delete(s.suspect, chain)
 	}
 	for changed, record := range c.images {
 		seen, err := newImage(changed, record, s.layers, s.cfg.Pinned)

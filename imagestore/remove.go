@@ -86,7 +86,7 @@ func (s *Store) drop(c change, layers map[string]*layerRecord) error {
 	}
 	// No longer an error of the removal: the record is gone, and what stays behind goes with the next start.
 	for chain := range layers {
-		if err := s.bin.throw(s.layerDir(chain)); err != nil {
+		if err := s.throwLayer(chain); err != nil {
 			s.log.WithField("op", "delete layer").WithError(err).Warn("image store: a layer stays until the next start")
 		}
 	}

@@ -50,6 +50,7 @@ type Store struct {
 	held      map[string]int // layers that a running pull needs, by chain ID
 	snapshots map[string]*snapshot
 	making    map[string]bool // directories in staging that somebody is at
+	suspect   map[string]bool // layers that were found damaged: the next pull makes them anew
 
 	view atomic.Pointer[view]
 }
@@ -92,7 +93,7 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"", "layers", "staging", "snapshots"} {
+	for _, dir := range []string{"", "layers", "origins", "staging", "snapshots"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			return nil, err
 		}
@@ -108,7 +109,7 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
 			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate}), slots: make(chan struct{}, slots), flights: newFlights(),
 		bin:       bin{dir: filepath.Join(root, "staging"), log: log},
-		unpacking: map[string]*unpacking{}, held: map[string]int{}, making: map[string]bool{}}, nil
+		unpacking: map[string]*unpacking{}, held: map[string]int{}, making: map[string]bool{}, suspect: map[string]bool{}}, nil
 }
 
 // Close stops pulls, waits for deletions, and gives the store's lock back. It may be called twice.
@@ -135,6 +136,16 @@ func (s *Store) publish() { s.view.Store(newView(s.images)) }
 
 func (s *Store) layerDir(chain string) string {
 	return filepath.Join(s.root, "layers", strings.TrimPrefix(chain, "sha256:"))
+}
+
+// originFile has what of a layer's tar isn't in its files.
+func (s *Store) originFile(chain string) string {
+	return filepath.Join(s.root, "origins", strings.TrimPrefix(chain, "sha256:"))
+}
+
+// throwLayer deletes what is on the disk of a layer.
+func (s *Store) throwLayer(chain string) error {
+	return errors.Join(s.bin.throw(s.layerDir(chain)), s.bin.throw(s.originFile(chain)))
 }
 
 // newStaging makes a directory that is the caller's until discard or staged.

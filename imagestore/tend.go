@@ -74,6 +74,10 @@ func (s *Store) sweepNow() error {
 	if err != nil {
 		return err
 	}
+	origins, err := os.ReadDir(filepath.Join(s.root, "origins"))
+	if err != nil {
+		return err
+	}
 	snapshots, err := os.ReadDir(filepath.Join(s.root, "snapshots"))
 	if err != nil {
 		return err
@@ -84,8 +88,10 @@ func (s *Store) sweepNow() error {
 	}
 	s.mu.Lock() // held to the end: a snapshot may get the key of one that went
 	defer s.mu.Unlock()
+	known := func(name string) bool { return s.layers["sha256:"+name] != nil }
 	err = errors.Join(
-		s.sweepEntries("layers", layers, func(name string) bool { return s.layers["sha256:"+name] != nil }),
+		s.sweepEntries("layers", layers, known),
+		s.sweepEntries("origins", origins, known),
 		s.sweepEntries("snapshots", snapshots, func(name string) bool { return s.snapshots[name] != nil }),
 		s.sweepEntries("staging", staging, func(name string) bool {
 			return s.making[filepath.Join(s.root, "staging", name)] || strings.HasPrefix(name, binPrefix)

@@ -20,6 +20,7 @@ type applier struct {
 	budget   *Budget
 	progress func()
 	buf      []byte
+	origin   *originWriter
 
 	// dirs are the directories that had an entry, by their real path, with their latest entry. Their owner, mode and times are set
 	// last: while files are made below them they stay 0700, without set-group-ID, so that nothing is inherited, and making a file
@@ -35,7 +36,7 @@ func newApplier(dir string, budget *Budget, progress func()) (*applier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &applier{tree: t, budget: budget, progress: progress, buf: make([]byte, 256<<10), dirs: map[string]*tar.Header{},
+	return &applier{tree: t, budget: budget, progress: progress, buf: make([]byte, 256<<10), origin: &originWriter{}, dirs: map[string]*tar.Header{},
 		bytes: diskBlock, inodes: 1}, nil
 }
 
@@ -182,6 +183,7 @@ func (a *applier) place(parent *directory, base string, make func() error) error
 
 // remove takes away what an earlier entry of the same tar made.
 func (a *applier) remove(parent *directory, base string, st *unix.Stat_t) error {
+	a.origin.lost = true // maybe; it is rare
 	if fileType(st) != unix.S_IFDIR {
 		if fileType(st) == unix.S_IFLNK {
 			a.tree.forget() // directories may have been reached through it

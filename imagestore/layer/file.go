@@ -19,7 +19,7 @@ func (a *applier) makeFile(parent *directory, base string, hdr *tar.Header, cont
 		return err
 	}
 	defer unix.Close(fd)
-	written, err := a.write(fd, hdr, content)
+	written, err := a.write(fd, join(parent.path, base), hdr, content)
 	if err != nil {
 		return err
 	}
@@ -28,8 +28,13 @@ func (a *applier) makeFile(parent *directory, base string, hdr *tar.Header, cont
 }
 
 // write copies the content. It returns the bytes that take space: those of a sparse file's holes don't.
-func (a *applier) write(fd int, hdr *tar.Header, content io.Reader) (written int64, err error) {
+func (a *applier) write(fd int, path string, hdr *tar.Header, content io.Reader) (written int64, err error) {
 	sparse := isSparse(hdr)
+	if !sparse { // whose holes the tar doesn't have
+		if err := a.origin.content(path, hdr.Size); err != nil {
+			return 0, err
+		}
+	}
 	var offset int64
 	for {
 		n, readErr := io.ReadFull(content, a.buf)

@@ -73,13 +73,17 @@ type Unpacked struct {
 	Implied []string
 	// OpaqueRoot: nothing of the layers below is to be seen.
 	OpaqueRoot bool
+	// TarSize is how long the tar is.
+	TarSize int64
+	// Origin: what was written to origin is all that Assemble needs.
+	Origin bool
 }
 
 // Unpack reads a layer into dir, an empty directory that nobody else touches. open is called once; what it opens is read to its end and
 // closed, and reading it must end when the context given to open does: when ctx ends, and then Unpack returns its cause, or when there is no
-// use in the rest. progress, which may be nil, is called, from several goroutines, for whatever moves. Unpack needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes). After an error it may be
+// use in the rest. origin, which may be nil, gets what Assemble needs to make the tar again. progress, which may be nil, is called, from several goroutines, for whatever moves. Unpack needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes). After an error it may be
 // called again with another empty directory.
-func Unpack(ctx context.Context, dir string, open Opener, want Blob, budget *Budget, progress func()) (Unpacked, error) {
+func Unpack(ctx context.Context, dir string, origin io.Writer, open Opener, want Blob, budget *Budget, progress func()) (Unpacked, error) {
 	if err := checkable(want); err != nil {
 		return Unpacked{}, err
 	}
@@ -103,14 +107,23 @@ func Unpack(ctx context.Context, dir string, open Opener, want Blob, budget *Bud
 		return Unpacked{}, err
 	}
 	defer a.close()
-	if err := a.apply(ctx, p.verified); err != nil {
+	if a.origin, err = newOriginWriter(p.verified, origin); err != nil {
+		return Unpacked{}, err
+	}
+	if err := a.apply(ctx, a.origin); err != nil {
 		return Unpacked{}, err
 	}
 	// What follows the tar's end (padding, an estargz table of contents) counts for the digests.
-	if _, err := io.Copy(io.Discard, p.verified); err != nil {
+	if _, err := io.Copy(io.Discard, a.origin); err != nil {
 		return Unpacked{}, err
 	}
-	return a.finish()
+	done, err := a.finish()
+	if err != nil {
+		return Unpacked{}, err
+	}
+	done.TarSize = p.tarSize.Load()
+	done.Origin, err = a.origin.close()
+	return done, err
 }
 
 func checkable(want Blob) error {
@@ -133,6 +146,7 @@ type pipeline struct {
 	progress func()
 
 	received, inflated, verified *conveyor
+	tarSize                      atomic.Int64
 }
 
 // receive checks size and digest as bytes pass. A stream that isn't what was promised ends with an error in place of io.EOF.
@@ -226,6 +240,7 @@ func (p *pipeline) verify() error {
 			return err
 		}
 		sum.Write(b.bytes())
+		p.tarSize.Add(int64(b.n))
 		if err := p.verified.send(b); err != nil {
 			return err
 		}

@@ -98,7 +98,11 @@ func unpackTar(t testing.TB, raw []byte) (string, Unpacked, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	done, err := Unpack(t.Context(), dir, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20), nil)
+	var origin bytes.Buffer
+	done, err := Unpack(t.Context(), dir, &origin, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20), nil)
+	if err == nil {
+		checkOrigin(t, dir, raw, done, &origin)
+	}
 	if left := names(t, filepath.Dir(dir)); len(left) != 1 {
 		t.Errorf("something left the layer: %v", left)
 	}
@@ -160,7 +164,7 @@ func TestRootUnpackFormats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := Unpack(t.Context(), dir, from(bytes.NewReader(test.blob)), promise(raw, test.blob, test.mediaType), NewBudget(1<<20, 10), nil)
+			_, err := Unpack(t.Context(), dir, nil, from(bytes.NewReader(test.blob)), promise(raw, test.blob, test.mediaType), NewBudget(1<<20, 10), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +204,7 @@ func TestRootUnpackLies(t *testing.T) {
 		"diff-ID sha512":       {blob, with(func(b *Blob) { b.DiffID = digest.SHA512.FromBytes(raw) }), "diff-ID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Unpack(t.Context(), t.TempDir(), from(bytes.NewReader(test.blob)), test.want, NewBudget(1<<30, 100), nil)
+			_, err := Unpack(t.Context(), t.TempDir(), nil, from(bytes.NewReader(test.blob)), test.want, NewBudget(1<<30, 100), nil)
 			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), test.error) {
 				t.Errorf("got error %v, want %q", err, test.error)
 			}
@@ -235,7 +239,7 @@ func TestRootUnpackBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			blob := gzipped(t, test.raw)
-			_, err := Unpack(t.Context(), t.TempDir(), from(bytes.NewReader(blob)), promise(test.raw, blob, ""), test.budget, nil)
+			_, err := Unpack(t.Context(), t.TempDir(), nil, from(bytes.NewReader(blob)), promise(test.raw, blob, ""), test.budget, nil)
 			if !errors.Is(err, ErrTooLarge) {
 				t.Errorf("got %v", err)
 			}
@@ -307,7 +311,7 @@ func TestRootUnpackStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
 	started := time.Now()
-	_, err := Unpack(ctx, t.TempDir(), stalled(raw[:len(raw)/2]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
+	_, err := Unpack(ctx, t.TempDir(), nil, stalled(raw[:len(raw)/2]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
 	if !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
 	}
@@ -321,7 +325,7 @@ func TestRootUnpackGivesUp(t *testing.T) {
 	needRoot(t)
 	raw := pack(t, reg("../out", "x"), reg("a", strings.Repeat("x", 4*blockSize)))
 	started := time.Now()
-	_, err := Unpack(t.Context(), t.TempDir(), stalled(raw[:2*blockSize]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
+	_, err := Unpack(t.Context(), t.TempDir(), nil, stalled(raw[:2*blockSize]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
 	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "climbs out") {
 		t.Errorf("got %v", err)
 	}
@@ -351,7 +355,7 @@ func TestRootUnpackKeepsReadersError(t *testing.T) {
 	for name, blob := range map[string][]byte{"plain": raw, "gzip": gzipped(t, raw), "zstd": zstded(t, raw)} {
 		t.Run(name, func(t *testing.T) {
 			r := brokenReader{bytes.NewReader(blob[:len(blob)/2]), reset}
-			_, err := Unpack(t.Context(), t.TempDir(), from(r), promise(raw, blob, ""), NewBudget(1<<30, 10), nil)
+			_, err := Unpack(t.Context(), t.TempDir(), nil, from(r), promise(raw, blob, ""), NewBudget(1<<30, 10), nil)
 			if !errors.Is(err, reset) || errors.Is(err, ErrCorrupt) {
 				t.Errorf("got %v", err)
 			}
