@@ -127,3 +127,18 @@ func (f fakeImages) Import(_ context.Context, r io.Reader, name string) ([]*imag
 	f.imported = data
 	return f.images, err
 }
+
+func (f fakeImages) PullProgress(string, *imagestore.Auth) []imagestore.LayerProgress {
+	return []imagestore.LayerProgress{{Blob: "sha256:blob", State: imagestore.LayerPulling, Received: 5, Total: 1 << 40}}
+}
+func (f fakeImages) Export(_ context.Context, refs []string, w io.Writer) error {
+	if err := f.note("Export", refs); err != nil {
+		return err
+	}
+	_, err := w.Write(f.imported)
+	return err
+}
+func (f fakeImages) Verify(_ context.Context, refs []string, repair bool, report func(imagestore.LayerCheck)) error {
+	report(imagestore.LayerCheck{Image: "sha256:abc", Layer: "sha256:def", Problem: "bad", Damaged: true, Repaired: repair})
+	return f.note("Verify", refs, repair)
+}

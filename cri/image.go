@@ -20,6 +20,9 @@ type Images interface {
 	Remove(ctx context.Context, ref string) error
 	Usage(ctx context.Context) (imagestore.Usage, error)
 	Import(ctx context.Context, archive io.Reader, name string) ([]*imagestore.Image, error)
+	PullProgress(ref string, auth *imagestore.Auth) []imagestore.LayerProgress
+	Export(ctx context.Context, refs []string, w io.Writer) error
+	Verify(ctx context.Context, refs []string, repair bool, report func(imagestore.LayerCheck)) error
 }
 
 // imageService is CRI's ImageService.

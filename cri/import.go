@@ -27,7 +27,7 @@ var importStream = grpc.StreamDesc{StreamName: "Import", Handler: serveImport, C
 var importService = grpc.ServiceDesc{
 	ServiceName: "berth.v1.Images",
 	HandlerType: (*Images)(nil),
-	Streams:     []grpc.StreamDesc{importStream},
+	Streams:     []grpc.StreamDesc{importStream, pullStream, exportStream, verifyStream},
 }
 
 func serveImport(images any, stream grpc.ServerStream) error {

@@ -34,13 +34,19 @@ type door struct {
 
 func open(t *testing.T, rooms *fakeRooms) *door {
 	t.Helper()
+	return openWith(t, rooms, fakeImages{rooms})
+}
+
+// openWith takes another image store.
+func openWith(t *testing.T, rooms *fakeRooms, images Images) *door {
+	t.Helper()
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
 	server := NewServer(Config{
 		Version:  "1.2.3",
 		Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}},
 		Info:     func() map[string]any { return map[string]any{"config": map[string]string{"root": "/r"}} },
-	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: fakeImages{rooms}, Log: log})
+	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: images, Log: log})
 	listener := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

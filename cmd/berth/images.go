@@ -4,38 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/berth-runtime/berth/cri"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// newImagesCommand asks the running daemon: by CRI, and by berth's own method for
-// the import, which CRI doesn't have.
+// newImagesCommand asks the running daemon: by CRI, and by berth's own methods for
+// what CRI doesn't have.
 func newImagesCommand(flags *configFlags) *cobra.Command {
 	cmd := &cobra.Command{Use: "images", Short: "Images of the running daemon"}
-	var name string
-	importing := &cobra.Command{
-		Use:   "import FILE",
-		Short: "Import an archive (OCI layout or docker save, also compressed); - reads standard input",
-		Args:  cobra.ExactArgs(1),
-		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, args []string) error {
-			return importImage(ctx, conn, out, args[0], name)
-		}),
-	}
-	importing.Flags().StringVar(&name, "name", "", "`reference` for an image that the archive gives no name")
-	cmd.AddCommand(importing,
+	cmd.AddCommand(newImportCommand(flags), newExportCommand(flags), newPullCommand(flags), newVerifyCommand(flags), newPruneCommand(flags),
 		&cobra.Command{
 			Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: cobra.NoArgs,
 			RunE: onDaemon(flags, listImages),
-		},
-		&cobra.Command{
-			Use: "pull REFERENCE…", Short: "Pull images", Args: cobra.MinimumNArgs(1),
-			RunE: onDaemon(flags, pullImages),
 		},
 		&cobra.Command{
 			Use: "rm REFERENCE…", Short: "Remove images, with all of their names", Args: cobra.MinimumNArgs(1),
@@ -59,26 +43,6 @@ func onDaemon(flags *configFlags, run func(context.Context, *grpc.ClientConn, io
 		defer conn.Close()
 		return run(cmd.Context(), conn, cmd.OutOrStdout(), args)
 	}
-}
-
-func importImage(ctx context.Context, conn *grpc.ClientConn, out io.Writer, path, name string) error {
-	archive := os.Stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("open archive: %w", err)
-		}
-		defer f.Close()
-		archive = f
-	}
-	images, err := cri.ImportImage(ctx, conn, archive, name)
-	if err != nil {
-		return plain("import "+path, err)
-	}
-	for _, image := range images {
-		fmt.Fprintln(out, image.Id, strings.Join(image.RepoTags, " "))
-	}
-	return nil
 }
 
 func listImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, _ []string) error {
@@ -123,17 +87,6 @@ func formatSize(n uint64) string {
 		value, prefix = value/unit, prefix+1
 	}
 	return fmt.Sprintf("%.1f %cB", value, "kMGTPE"[prefix])
-}
-
-func pullImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
-	for _, ref := range refs {
-		response, err := v1.NewImageServiceClient(conn).PullImage(ctx, &v1.PullImageRequest{Image: &v1.ImageSpec{Image: ref}})
-		if err != nil {
-			return plain("pull "+ref, err)
-		}
-		fmt.Fprintln(out, response.ImageRef, ref)
-	}
-	return nil
 }
 
 // removeImages says which images weren't there: CRI takes their removal for done,

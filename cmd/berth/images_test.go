@@ -58,6 +58,22 @@ func (s *shelf) Import(_ context.Context, r io.Reader, name string) ([]*imagesto
 	return s.images[:1], nil
 }
 
+func (s *shelf) PullProgress(string, *imagestore.Auth) []imagestore.LayerProgress { return nil }
+func (s *shelf) Export(_ context.Context, refs []string, w io.Writer) error {
+	if refs[0] == "absent" {
+		w.Write([]byte("half"))
+		return imagestore.ErrNotFound
+	}
+	_, err := io.WriteString(w, "archive of "+strings.Join(refs, " "))
+	return err
+}
+func (s *shelf) Verify(_ context.Context, refs []string, repair bool, report func(imagestore.LayerCheck)) error {
+	report(imagestore.LayerCheck{Image: "sha256:0123456789abcdef", Layer: "sha256:aaaa"})
+	report(imagestore.LayerCheck{Image: "sha256:0123456789abcdef", Layer: "sha256:bbbb", Problem: "a file is another", Damaged: true, Repaired: repair})
+	report(imagestore.LayerCheck{Image: "sha256:0123456789abcdef", Layer: "sha256:cccc", Problem: "no origin"})
+	return nil
+}
+
 // serveShelf serves the store on a socket, whose path it returns.
 func serveShelf(t *testing.T, s *shelf) string {
 	t.Helper()
@@ -132,6 +148,61 @@ web@sha256:aaaa          ffff          12 B
 	}
 	if _, err = images("rm", "mistyped"); err == nil || !strings.Contains(err.Error(), "no such image") {
 		t.Errorf("rm of what isn't there: %v", err)
+	}
+}
+
+func TestImagesExportAndVerify(t *testing.T) {
+	socket := serveShelf(t, &shelf{})
+	config := filepath.Join(t.TempDir(), "c.toml")
+	if err := os.WriteFile(config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	images := func(args ...string) (string, error) {
+		return run(t, append([]string{"images", "--config", config, "--socket", socket}, args...)...)
+	}
+	if out, err := images("export", "a", "b"); err != nil || out != "archive of a b" {
+		t.Errorf("export: %q, %v", out, err)
+	}
+	path := filepath.Join(t.TempDir(), "out.tar")
+	if _, err := images("export", "-o", path, "a"); err != nil {
+		t.Error(err)
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != "archive of a" {
+		t.Errorf("%q, %v", raw, err)
+	}
+	if _, err := images("export", "-o", path, "absent"); err == nil {
+		t.Error("exported what isn't there")
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	out, err := images("verify")
+	if err == nil || !strings.Contains(err.Error(), "1 layers are damaged") || !strings.Contains(out, "damaged: layer bbbb of image 0123456789ab: a file is another") ||
+		!strings.Contains(out, "not checked: layer cccc") || strings.Contains(out, "aaaa") {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
+	if out, err = images("verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer bbbb") {
+		t.Errorf("verify --repair: %v\n%s", err, out)
+	}
+}
+
+func TestLayerLines(t *testing.T) {
+	one := imagestore.LayerProgress{Blob: "sha256:0123456789abcdef", State: imagestore.LayerPulling, Received: 500, Total: 1000}
+	if got := layerLines([]imagestore.LayerProgress{one}); len(got) != 1 || got[0] != "0123456789ab  [============            ]  500 B of 1.0 kB" {
+		t.Errorf("%q", got)
+	}
+	many := make([]imagestore.LayerProgress, 50)
+	for i := range many {
+		many[i] = one
+		if i < 10 {
+			many[i].State = imagestore.LayerDone
+		}
+	}
+	if got := layerLines(many); len(got) != 21 || !strings.HasPrefix(got[20], "and 21 more") {
+		t.Errorf("%d lines, the last %q", len(got), got[len(got)-1])
+	}
+	if got := bar(7, 0) + bar(9, 3); got != "["+strings.Repeat(" ", 24)+"]["+strings.Repeat("=", 24)+"]" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -4,7 +4,8 @@
 //
 //	berth serve            the daemon
 //	berth config           the configuration in effect; its defaults; a check of a file
-//	berth images           images of the running daemon: list, pull, import, rm
+//	berth images           images of the running daemon: list, pull, rm, prune, import, export, verify
+//	berth pull             the same as berth images pull
 //	berth check            what this node has and lacks
 //	berth version
 //
@@ -46,6 +47,7 @@ func newRootCommand() *cobra.Command {
 		newServeCommand(flags),
 		newConfigCommand(flags),
 		newImagesCommand(flags),
+		newPullCommand(flags),
 		newCheckCommand(),
 		newVersionCommand(),
 	)

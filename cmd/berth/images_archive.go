@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/berth-runtime/berth/cri"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+)
+
+func newImportCommand(flags *configFlags) *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Import an archive (OCI layout or docker save, also compressed); - reads standard input",
+		Args:  cobra.ExactArgs(1),
+		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, args []string) error {
+			return importImage(ctx, conn, out, args[0], name)
+		}),
+	}
+	cmd.Flags().StringVar(&name, "name", "", "`reference` for an image that the archive gives no name")
+	return cmd
+}
+
+func importImage(ctx context.Context, conn *grpc.ClientConn, out io.Writer, path, name string) error {
+	archive := os.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("open archive: %w", err)
+		}
+		defer f.Close()
+		archive = f
+	}
+	m := &meter{board: newBoard(os.Stderr), what: "import"}
+	if info, err := archive.Stat(); err == nil && info.Mode().IsRegular() {
+		m.total = info.Size()
+	}
+	images, err := cri.ImportImage(ctx, conn, meteredReader{archive, m}, name)
+	m.board.clear()
+	if err != nil {
+		return plain("import "+path, err)
+	}
+	for _, image := range images {
+		fmt.Fprintln(out, image.Id, strings.Join(image.RepoTags, " "))
+	}
+	return nil
+}
+
+func newExportCommand(flags *configFlags) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "export [-o FILE] REFERENCE…",
+		Short: "Export images to an archive: an OCI layout, which docker load takes too",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, args []string) error {
+			return exportImages(ctx, conn, out, args, path)
+		}),
+	}
+	cmd.Flags().StringVarP(&path, "output", "o", "-", "the archive's `file`; - is standard output")
+	return cmd
+}
+
+// exportImages writes to a new file beside the wanted one, so that half an archive is never taken for a whole one.
+func exportImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, path string) (err error) {
+	m := &meter{board: newBoard(os.Stderr), what: "export"}
+	defer m.board.clear()
+	if path == "-" {
+		if f, is := out.(*os.File); is && isTerminal(f) {
+			return errors.New("export: an archive isn't for a terminal: name a file by -o, or redirect standard output")
+		}
+		return plain("export", cri.ExportImages(ctx, conn, refs, meteredWriter{out, m}))
+	}
+	partial := path + ".partial"
+	f, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(partial)
+		}
+	}()
+	if err := errors.Join(cri.ExportImages(ctx, conn, refs, meteredWriter{f, m}), f.Close()); err != nil {
+		return plain("export", err)
+	}
+	if err := os.Rename(partial, path); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	return nil
+}

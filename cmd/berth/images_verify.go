@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/berth-runtime/berth/cri"
+	"github.com/berth-runtime/berth/imagestore"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+)
+
+func newVerifyCommand(flags *configFlags) *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify [REFERENCE…]",
+		Short: "Read layers again and compare them with what was pulled; without references those of all images",
+		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, args []string) error {
+			return verifyImages(ctx, conn, out, args, repair)
+		}),
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "pull damaged layers again")
+	return cmd
+}
+
+// verifyImages fails when something is damaged and stays so.
+func verifyImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, repair bool) error {
+	layers, damaged := 0, 0
+	err := cri.VerifyImages(ctx, conn, refs, repair, func(c imagestore.LayerCheck) {
+		layers++
+		state := "damaged"
+		switch {
+		case c.Problem == "":
+			return
+		case c.Repaired:
+			state = "repaired"
+		case !c.Damaged:
+			state = "not checked"
+		default:
+			damaged++
+		}
+		fmt.Fprintf(out, "%s: layer %s of image %s: %s\n", state, shortID(c.Layer), shortID(c.Image), c.Problem)
+	})
+	if err != nil {
+		return plain("verify", err)
+	}
+	fmt.Fprintf(out, "%d layers\n", layers)
+	if damaged > 0 {
+		return fmt.Errorf("verify: %d layers are damaged", damaged)
+	}
+	return nil
+}
