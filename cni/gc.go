@@ -39,7 +39,7 @@ func (n *Network) gc(ctx context.Context, keep map[string]bool, processes bool) 
 	var stale []string
 	n.mu.Lock()
 	for id, ours := range n.attached {
-		if ours {
+		if ours || !processes && n.retries.waits(id) { // whose DEL is run again without keeping all others from theirs
 			keep[id] = true
 		} else if !keep[id] {
 			stale = append(stale, id)

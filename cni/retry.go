@@ -61,6 +61,13 @@ func (r *retries) again(id string, due *retry) {
 	}
 }
 
+// waits says whether the DEL of an attachment is to be run again.
+func (r *retries) waits(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting[id] != nil
+}
+
 // forget is called when a DEL has succeeded, or the attachment is wanted again.
 func (r *retries) forget(id string) {
 	r.mu.Lock()
@@ -149,9 +156,23 @@ func (n *Network) collectLater() {
 	})
 }
 
-// sweep is the GC that nobody asked for: of what was valid when somebody did, less what was released since.
+// alone takes life for writing, if that is to be had within a second.
+func (n *Network) alone() bool {
+	for range 50 {
+		if n.life.TryLock() {
+			return true
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return false
+}
+
+// sweep is the GC that nobody asked for: of what was valid when somebody did, less what was released since. Where a pod is being attached
+// all the time, or a plugin hangs, it leaves that to the next time: whoever waits for life keeps all others waiting.
 func (n *Network) sweep(ctx context.Context) error {
-	n.life.Lock()
+	if !n.alone() {
+		return nil
+	}
 	defer n.life.Unlock()
 	n.mu.Lock()
 	keep, closed := map[string]bool{}, n.closed

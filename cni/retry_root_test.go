@@ -60,6 +60,70 @@ func TestRootRetrySparesWhatIsAttachedAgain(t *testing.T) {
 	w.nothingLeft(t)
 }
 
+// TestRootSweepLeavesRetriesAlone: while the sweep runs no pod is attached, so it must not wait for the plugin of a pod whose DEL waits to
+// be run again.
+func TestRootSweepLeavesRetriesAlone(t *testing.T) {
+	w := newWorld(t, nil)
+	w.retries.first = time.Hour
+	count := filepath.Join(t.TempDir(), "count")
+	w.foreign(t, "sticky", `case $CNI_COMMAND in
+		ADD) echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.2/24"}]}';;
+		DEL) echo x >>`+count+`; [ $(wc -l <`+count+`) -gt 1 ] || { echo '{"code":11,"msg":"not now"}'; exit 1; };;
+		esac`)
+	w.write(t, "10-net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"sticky"}]}`)
+	p := w.pod(t, "p")
+	if err := w.GC(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Del(context.Background(), p.Attachment); err == nil {
+		t.Fatal("the DEL did not fail")
+	}
+	if err := w.sweep(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if tries, err := os.ReadFile(count); err != nil || len(tries) != len("x\n") {
+		t.Errorf("%d bytes of tries, %v: the sweep asked the plugin", len(tries), err)
+	}
+	if ids, err := w.intents.list(); err != nil || len(ids) != 1 {
+		t.Errorf("attachments %v, %v: the sweep forgot it", ids, err)
+	}
+	if err := w.retryDel(p.ID); err != nil {
+		t.Error(err)
+	}
+	w.nothingLeft(t)
+}
+
+// TestSweepKeepsNobodyWaiting: a plugin hangs with its pod half attached, and the sweep comes; other pods are attached nevertheless.
+func TestSweepKeepsNobodyWaiting(t *testing.T) {
+	n := &Network{closed: true}
+	n.life.RLock() // the pod whose plugin hangs
+	swept := make(chan error, 1)
+	go func() { swept <- n.sweep(t.Context()) }()
+	for range 20 {
+		time.Sleep(5 * time.Millisecond)
+		other := make(chan struct{})
+		go func() {
+			n.life.RLock()
+			defer n.life.RUnlock()
+			close(other)
+		}()
+		select {
+		case <-other:
+		case <-time.After(5 * time.Second):
+			t.Fatal("the sweep keeps other pods waiting")
+		}
+	}
+	select {
+	case err := <-swept:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the sweep waits for the plugin")
+	}
+	n.life.RUnlock()
+}
+
 func TestRetriesWaitLonger(t *testing.T) {
 	r := retries{run: func(string) error { return nil }, first: time.Hour, waiting: map[string]*retry{}}
 	defer r.close()

@@ -56,7 +56,9 @@ func (n *Network) tidyLater() {
 		n.idle.Stop()
 	}
 	n.idle = time.AfterFunc(idleDelay, func() { // ends by itself, or is stopped by Close
-		n.life.Lock()
+		if !n.life.TryLock() { // a pod comes, or goes and will have it tidied up: to wait would keep all others waiting
+			return
+		}
 		defer n.life.Unlock()
 		n.mu.Lock()
 		closed := n.closed
