@@ -24,6 +24,8 @@ type Config struct {
 	MaxLogLine int `toml:"max_log_line"`
 	// ShmSize is the size of a pod's /dev/shm, in bytes.
 	ShmSize int64 `toml:"shm_size"`
+	// AppArmorProfile is the profile of containers that ask for none, loaded at the start; "": none.
+	AppArmorProfile string `toml:"apparmor_profile"`
 	// CDISpecDirs are where the node's CDI devices are described; later ones count over earlier ones.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 
@@ -41,7 +43,7 @@ const defaultNetNSDir = "/run/netns"
 
 // DefaultConfig is what holds where the configuration file is silent.
 func DefaultConfig() Config {
-	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
+	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, AppArmorProfile: "berth-default", CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
 }
 
 // Validate returns every mistake in c, each named by its key.
@@ -64,6 +66,9 @@ func (c Config) Validate() error {
 	}
 	if c.ShmSize < 4096 {
 		wrong("shm_size", c.ShmSize, "must be at least 4096")
+	}
+	if strings.ContainsFunc(c.AppArmorProfile, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
+		wrong("apparmor_profile", c.AppArmorProfile, "must be a name without slashes, spaces and control characters")
 	}
 	for _, dir := range c.CDISpecDirs {
 		if !filepath.IsAbs(dir) {

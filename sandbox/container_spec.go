@@ -38,11 +38,8 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 	if in.Devices, err = hostdev.Lookup(rec.Config.Devices); err != nil {
 		return nil, &spec.FieldError{Field: "devices", Value: deviceNames(rec.Config.Devices), Rule: err.Error()}
 	}
-	if err := checkAppArmor(rec.Config.Security.AppArmor); err != nil {
+	if in.AppArmorProfile, err = m.appArmor.choose(rec.Config.Security.AppArmor, rec.Config.Security.Privileged); err != nil {
 		return nil, err
-	}
-	if a := rec.Config.Security.AppArmor; a != nil && a.Kind == spec.ProfileLocalhost {
-		in.AppArmorProfile = a.Localhost
 	}
 	out, err := spec.Build(in)
 	if err != nil {
@@ -157,26 +154,4 @@ func (f *profiles) standard(caps []string) (*specs.LinuxSeccomp, error) {
 
 func badProfile(kind string, asked *spec.SecurityProfile, rule string) error {
 	return &spec.FieldError{Field: "linux.security_context." + kind + ".localhost_ref", Value: asked.Localhost, Rule: rule}
-}
-
-// appArmorProfiles lists the profiles that are loaded; the file is there when
-// AppArmor is on.
-const appArmorProfiles = "/sys/kernel/security/apparmor/profiles"
-
-// checkAppArmor refuses a profile that is not loaded: a container that is thought
-// to be confined must not run free.
-func checkAppArmor(asked *spec.SecurityProfile) error {
-	if asked == nil || asked.Kind != spec.ProfileLocalhost {
-		return nil
-	}
-	loaded, err := os.ReadFile(appArmorProfiles)
-	if err != nil {
-		return badProfile("apparmor", asked, "needs AppArmor: "+err.Error())
-	}
-	for line := range strings.Lines(string(loaded)) {
-		if name, _, ok := strings.Cut(line, " ("); ok && name == asked.Localhost {
-			return nil
-		}
-	}
-	return badProfile("apparmor", asked, "is not loaded")
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/oci/apparmor"
 )
 
 // closeTime is how long Close lets work under way go on.
@@ -28,6 +30,7 @@ type Manager struct {
 	index    *index
 	tasks    *tasks
 	profiles profiles
+	appArmor *appArmor
 
 	users atomic.Bool // user namespaces were seen to work
 
@@ -51,7 +54,8 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 	}
 	m := &Manager{
 		cfg: cfg, parts: parts, log: parts.Log, host: h, boot: boot, records: r, index: newIndex(), tasks: newTasks(ctx, parts.Log),
-		swept: make(chan struct{}), drained: make(chan struct{}),
+		appArmor: newAppArmor(apparmor.Host{}, cfg.AppArmorProfile, parts.Log),
+		swept:    make(chan struct{}), drained: make(chan struct{}),
 	}
 	m.closing, m.hurry = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := errors.Join(os.MkdirAll(r.dir, 0o700), os.MkdirAll(cfg.podFiles(""), 0o711)); err != nil {
@@ -60,7 +64,8 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 	if err := m.recover(); err != nil {
 		return nil, err
 	}
-	go func() { // ends with Close
+	m.tasks.goes(func(context.Context) { _ = m.appArmor.load() }) // it logs what fails
+	go func() {                                                   // ends with Close
 		defer close(m.drained)
 		m.dispatch(m.tasks.base)
 	}()

@@ -27,6 +27,7 @@ var Edges = []Edge{
 	{"sandbox", "oci", "containers become programs there"},
 	{"sandbox", "oci/cgroup", "a container's limits and its end"},
 	{"sandbox", "oci/seccomp", "the default profile"},
+	{"sandbox", "oci/apparmor", "the default profile there, and whether others are loaded"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
 	{"sandbox", "cni", "a pod's place in the network"},
 	{"sandbox", "imagestore", "a container's root file system"},
@@ -46,7 +47,7 @@ var Edges = []Edge{
 // rooms are the directories that have walls, found by longest prefix.
 var rooms = []string{
 	"cmd/berth", "cmd/berth-keeper", "cri", "sandbox", "sandbox/spec", "sandbox/keeper",
-	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "cni", "imagestore", "test", "hack",
+	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/apparmor", "cni", "imagestore", "test", "hack",
 }
 
 // Library allows packages below Path in Rooms only.

@@ -122,6 +122,13 @@ var golden = map[string]func() (*Program, error){
 	},
 	"exec":          func() (*Program, error) { return compileExec(func(*Exec) {}) },
 	"exec-terminal": func() (*Program, error) { return compileExec(func(e *Exec) { e.TTY = true }) },
+	"labels": func() (*Program, error) {
+		return compileExec(func(e *Exec) {
+			p := *e.Process
+			p.ApparmorProfile, p.SelinuxLabel = "berth-default", "system_u:system_r:container_t:s0:c1,c2"
+			e.Process = &p
+		})
+	},
 	"hooks": func() (*Program, error) {
 		c := plain()
 		hook := []specs.Hook{{Path: "/bin/true"}}

@@ -141,7 +141,15 @@ func (b *builder) writeFile(dir Arg, name, value string) {
 func (b *builder) securityLabels(p *specs.Process, hostProc Reg) {
 	if p.ApparmorProfile != "" {
 		b.labelf("take AppArmor profile %s", p.ApparmorProfile)
-		b.writeFile(hostProc.arg(), "thread-self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+		value := "exec " + p.ApparmorProfile
+		r := b.reg()
+		// A directory of AppArmor's own, so that others can stand beside it (Linux 5.8).
+		b.call(unix.SYS_OPENAT, hostProc.arg(), b.str("thread-self/attr/apparmor/exec"), flags(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY")).into(r).fine(unix.ENOENT)
+		own := b.last()
+		b.call(unix.SYS_OPENAT, hostProc.arg(), b.str("thread-self/attr/exec"), flags(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY")).into(r)
+		b.okHere(own)
+		b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
+		b.close(r)
 	}
 	if p.SelinuxLabel != "" {
 		b.labelf("take SELinux label %s", p.SelinuxLabel)

@@ -30,7 +30,7 @@ type Input struct {
 	VolumePaths []string
 
 	Seccomp         *specs.LinuxSeccomp // already chosen; nil: unconfined. Not used for a privileged container
-	AppArmorProfile string              // already chosen; "": none. Not used for a privileged container
+	AppArmorProfile string              // already chosen; "": none
 	ProcessLabel    string              // SELinux, already chosen; "": none
 	MountLabel      string              // SELinux, already chosen; "": none
 

@@ -37,9 +37,7 @@ func buildProcess(in Input) (*specs.Process, error) {
 		Rlimits:         slices.Clone(in.Node.Rlimits),
 		NoNewPrivileges: c.Security.NoNewPrivs,
 		SelinuxLabel:    in.ProcessLabel,
-	}
-	if !c.Security.Privileged {
-		p.ApparmorProfile = in.AppArmorProfile
+		ApparmorProfile: in.AppArmorProfile,
 	}
 	score := 0
 	if c.Resources != nil {
