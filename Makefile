@@ -9,9 +9,9 @@ GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
 # Tests that run a daemon and look for what it left on the machine: one at a time.
 BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/...
-UNIT = $(shell $(GO) list ./... | grep -vE '/test/(harness|blackbox|crash|safety)')
+UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|harness|blackbox|crash|safety)')
 
-.PHONY: help build tools deps demo demo-clean test unit root-tests blackbox bench bench-check lint cross install clean
+.PHONY: help build tools deps demo demo-clean test unit root-tests blackbox critest bench bench-check lint cross install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,7 @@ tools: ## crictl and staticcheck, into bin/
 
 $(BIN)/critest: hack/tools/go.mod
 	CGO_ENABLED=0 $(GO) test -C hack/tools -c -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/cri-tools/cmd/critest
+	CGO_ENABLED=0 $(GO) build -C hack/tools -trimpath -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ github.com/onsi/ginkgo/v2/ginkgo
 
 deps: ## what tests need from Debian
 	@hack/deps.sh
@@ -45,6 +46,9 @@ blackbox: deps build tools ## tests of a running daemon, one at a time (as root)
 
 root-tests: deps build tools ## only the tests that need root; fails when one is skipped
 	$(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -run '^TestRoot' -timeout 20m ./...
+
+critest: deps build tools $(BIN)/critest ## the acceptance suite of the CRI, serially and in parallel (as root)
+	$(GO) run ./hack/gotest -noskip -- -count=1 -timeout 40m ./test/critest
 
 bench: build tools deps ## measures a daemon of its own; BENCH='-endpoint unix://…' another (as root)
 	$(GO) run ./test/bench $(BENCH)

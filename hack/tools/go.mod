@@ -3,6 +3,7 @@ module github.com/berth-runtime/berth/hack/tools
 go 1.26.2
 
 tool (
+	github.com/onsi/ginkgo/v2/ginkgo
 	honnef.co/go/tools/cmd/staticcheck
 	sigs.k8s.io/cri-tools/cmd/crictl
 )
