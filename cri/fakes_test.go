@@ -25,6 +25,7 @@ type fakeRooms struct {
 	driver     string
 	imported   []byte
 	panics     bool
+	events     chan *sandbox.Event
 }
 
 func (f *fakeRooms) note(args ...any) error {
@@ -54,6 +55,21 @@ func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, 
 func (f *fakeRooms) Pods(filter sandbox.PodFilter) []*sandbox.PodInfo {
 	_ = f.note("Pods", filter)
 	return f.pods
+}
+func (f *fakeRooms) Events(ctx context.Context, take func(*sandbox.Event) error) error {
+	for {
+		select {
+		case e, ok := <-f.events:
+			if !ok {
+				return fmt.Errorf("listen: %w", sandbox.ErrLagging)
+			}
+			if err := take(e); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 func (f *fakeRooms) CreateContainer(_ context.Context, pod string, c *spec.Container) (string, error) {
 	return "container-1", f.note("CreateContainer", pod, c)

@@ -9,13 +9,15 @@ import (
 )
 
 // Pods is what the door asks of pod sandboxes. Stop and remove succeed for an
-// unknown id; an id may be cut short. Pod shows all of one moment.
+// unknown id; an id may be cut short. Pod shows all of one moment. Events ends with
+// ctx, with the first error of f, or with sandbox.ErrLagging.
 type Pods interface {
 	RunPod(ctx context.Context, pod *spec.Pod) (id string, err error)
 	StopPod(ctx context.Context, id string) error
 	RemovePod(ctx context.Context, id string) error
 	Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error)
 	Pods(sandbox.PodFilter) []*sandbox.PodInfo
+	Events(ctx context.Context, f func(*sandbox.Event) error) error
 }
 
 func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {

@@ -75,6 +75,7 @@ type runtimeService struct {
 	containers Containers
 	node       Node
 	now        func() time.Time
+	ending     context.Context // ends when the server is being stopped
 }
 
 func (s *runtimeService) Version(context.Context, *v1.VersionRequest) (*v1.VersionResponse, error) {

@@ -25,6 +25,7 @@ type Parts struct {
 // Server serves CRI, and the import of image archives beside it.
 type Server struct {
 	grpc *grpc.Server
+	end  context.CancelFunc // ends streams that would go on for ever
 }
 
 // NewServer registers the services. Nothing is served before Serve.
@@ -36,10 +37,13 @@ func NewServer(cfg Config, parts Parts) *Server {
 		grpc.UnaryInterceptor(door.unary),
 		grpc.StreamInterceptor(door.stream),
 	)
-	v1.RegisterRuntimeServiceServer(s, &runtimeService{cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, now: time.Now})
+	ending, end := context.WithCancel(context.Background())
+	v1.RegisterRuntimeServiceServer(s, &runtimeService{
+		cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, now: time.Now, ending: ending,
+	})
 	v1.RegisterImageServiceServer(s, &imageService{handlers: cfg.Handlers, images: parts.Images, now: time.Now})
 	s.RegisterService(&importService, parts.Images)
-	return &Server{grpc: s}
+	return &Server{grpc: s, end: end}
 }
 
 // Serve answers on the listener until Stop, and then returns nil. It closes the
@@ -52,6 +56,7 @@ func (s *Server) Serve(l net.Listener) error {
 // then it breaks them off. Their clients see Unavailable, and what they began goes
 // on in the sandbox. It may be called more than once.
 func (s *Server) Stop(ctx context.Context) {
+	s.end()
 	done := make(chan struct{})
 	go func() { // ends with GracefulStop, which Stop below cuts short
 		s.grpc.GracefulStop()

@@ -33,6 +33,7 @@ var outcomes = []outcome{
 	{sandbox.ErrHostPort, "sandbox.ErrHostPort", codes.FailedPrecondition, ""},
 	{sandbox.ErrNetwork, "sandbox.ErrNetwork", codes.Unavailable, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
+	{sandbox.ErrLagging, "sandbox.ErrLagging", codes.Aborted, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{spec.ErrInvalid, "spec.ErrInvalid", codes.InvalidArgument, ""},

@@ -134,6 +134,8 @@ func (m *Manager) moveLocked(c *container, e containerEvent, change func(*contai
 		close(c.ended)
 	}
 	c.record = next
+	before := c.info.Load()
 	c.publish()
+	m.events.happened(c.id, containerPhase(before), containerPhase(c.info.Load()), c.pod, c.pod.info.Load())
 	return nil
 }

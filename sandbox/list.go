@@ -13,13 +13,11 @@ func (m *Manager) Pod(id string) (*PodInfo, []*ContainerInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	whole := p.whole.Load()
-	if whole.pod == nil { // removed since it was found
+	info, containers := p.shown()
+	if info == nil { // removed since it was found
 		return nil, nil, notFound("pod", id)
 	}
-	containers := slices.Clone(whole.containers)
-	slices.SortFunc(containers, byAge)
-	return whole.pod, containers, nil
+	return info, containers, nil
 }
 
 func byAge(a, b *ContainerInfo) int { return a.CreatedAt.Compare(b.CreatedAt) }

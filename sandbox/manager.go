@@ -36,6 +36,7 @@ type Manager struct {
 
 	closing context.Context // ends when Close begins
 	hurry   context.CancelCauseFunc
+	events  events
 	swept   chan struct{} // closed when Open's sweep is over
 	drained chan struct{} // closed when dispatch has ended
 }

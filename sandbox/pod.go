@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -76,6 +77,14 @@ func (p *pod) gather() {
 		}
 	}
 	p.whole.Store(whole)
+}
+
+// shown is the pod, and its containers by age, at one moment; nil: nothing is seen of it.
+func (p *pod) shown() (*PodInfo, []*ContainerInfo) {
+	whole := p.whole.Load()
+	containers := slices.Clone(whole.containers)
+	slices.SortFunc(containers, byAge)
+	return whole.pod, containers
 }
 
 // take waits for the pod's turn. The caller calls leave once.
@@ -169,6 +178,8 @@ func (m *Manager) movePod(p *pod, e podEvent, change func(*podRecord)) error {
 		}
 	}
 	p.record = next
+	before := p.info.Load()
 	p.publish()
+	m.events.happened(p.id, podPhase(before), podPhase(p.info.Load()), p, before)
 	return nil
 }
