@@ -2,16 +2,15 @@ package cri
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/berth-runtime/berth/sandbox"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // errEnding is what long streams get when the daemon stops.
-var errEnding = status.Error(codes.Unavailable, "berth is being stopped")
+var errEnding = fmt.Errorf("berth is being stopped: %w", sandbox.ErrClosed)
 
 // GetContainerEvents sends what happens from now on, to pods also, whose id then stands for the container's. It ends
 // with the client, with the daemon, or when the client takes the events too slowly (Aborted): never without an error,
