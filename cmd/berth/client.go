@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -9,8 +10,14 @@ import (
 )
 
 // dial connects to the daemon that serves a socket. The connection is made with
-// the first call.
+// the first call; that somebody listens is seen before, as gRPC's word for it is no
+// help to a person.
 func dial(socket string) (*grpc.ClientConn, error) {
+	probe, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("no daemon answers: %w (berth serve runs one; --socket, --state or --config say where)", err)
+	}
+	probe.Close()
 	const largest = 16 << 20 // as the daemon's
 	conn, err := grpc.NewClient("unix:"+socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -129,10 +129,26 @@ func decodeConfig(path string, data []byte, into *config) error {
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
 		row, column := bad.Position()
-		return fmt.Errorf("%s:%d:%d: %w", path, row, column, bad)
+		return fmt.Errorf("%s:%d:%d: %s", path, row, column, plainDecodeError(bad))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// plainDecodeError says for people what go-toml says with the names of Go's types and
+// fields: the key, what stands there, and what may.
+func plainDecodeError(err *toml.DecodeError) string {
+	text := strings.TrimPrefix(err.Error(), "toml: ")
+	is, field, mismatch := strings.Cut(text, " into struct field ")
+	if !mismatch {
+		return text
+	}
+	_, kind, _ := strings.Cut(field, " of type ")
+	key := ""
+	if len(err.Key()) > 0 {
+		key = strings.Join(err.Key(), ".") + ": "
+	}
+	return key + strings.TrimPrefix(is, "cannot decode TOML ") + ", where " + kind + " is wanted"
 }

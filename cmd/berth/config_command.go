@@ -32,10 +32,19 @@ func newConfigCommand(flags *configFlags) *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use:   "check FILE",
-			Short: "Check a configuration file",
-			Args:  cobra.ExactArgs(1),
-			RunE:  func(cmd *cobra.Command, args []string) error { return checkConfig(cmd.OutOrStdout(), args[0]) },
+			Use:   "check [FILE]",
+			Short: "Check a configuration file, or without one what is in effect",
+			Args:  cobra.MaximumNArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return checkConfig(cmd.OutOrStdout(), args[0])
+				}
+				if _, err := flags.load(); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), "configuration in effect: good")
+				return nil
+			},
 		},
 	)
 	return cmd

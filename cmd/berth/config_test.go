@@ -109,9 +109,10 @@ func TestReadConfigErrors(t *testing.T) {
 		"root = \"/r\"\nrot = 1\n[images]\nplatfrom = \"x\"\n": {
 			":2:1: no such key: rot", ":4:1: no such key: images.platfrom",
 		},
-		"[nope]\nx = 1\n": {":1:2: no such key: nope"},
-		"root = 5\n":      {":1:8: "},
-		"root = \"a\n":    {":1:"},
+		"[nope]\nx = 1\n":                            {":1:2: no such key: nope"},
+		"root = 5\n":                                 {":1:8: ", "integer, where string is wanted"},
+		"[sandbox]\nshm_size = \"five\"\n":           {":2:12: ", "string, where int64 is wanted"},
+		"root = \"a\n":                               {":1:"},
 		"[images]\npull_progress_timeout = \"soon\"": {":2:25: ", "soon"},
 	} {
 		path := filepath.Join(t.TempDir(), "c.toml")
@@ -193,11 +194,14 @@ func TestConfigCommand(t *testing.T) {
 	if out, err = run(t, "config", "check", path); err != nil || out != path+": good\n" {
 		t.Errorf("config check: %q, %v", out, err)
 	}
+	if out, err = run(t, "config", "check", "--config", path); err != nil || out != "configuration in effect: good\n" {
+		t.Errorf("config check of the file in effect: %q, %v", out, err)
+	}
 	if _, err = run(t, "config", "--config", path+".missing"); err == nil {
 		t.Error("a missing file that was asked for is no error")
 	}
-	if _, err = run(t, "config", "--config", path, "--log-level", "loud"); err == nil {
-		t.Error("a bad flag was taken")
+	if _, err = run(t, "config", "--config", path, "--log-level", "loud"); err == nil || !strings.Contains(err.Error(), path+" and flags: log.level") {
+		t.Errorf("a bad flag: %v", err)
 	}
 }
 

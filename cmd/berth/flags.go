@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -64,5 +65,8 @@ func (f *configFlags) load() (config, error) {
 			flag.apply(&cfg)
 		}
 	}
-	return cfg, cfg.Validate()
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("configuration of %s and flags: %w", f.file, err)
+	}
+	return cfg, nil
 }
