@@ -48,6 +48,9 @@ func (b builtin) list(subnets []netip.Prefix, limits bool) (*libcni.NetworkConfi
 	if b.cfg.BuiltinMTU > 0 {
 		bridge["mtu"] = b.cfg.BuiltinMTU
 	}
+	if len(b.cfg.BuiltinDirect) > 0 {
+		bridge["berthDirect"] = b.cfg.BuiltinDirect
+	}
 	bridge["capabilities"] = map[string]bool{"ips": true, "mac": true}
 	plugins := []builtinPlugin{bridge, {"type": "portmap", "capabilities": map[string]bool{"portMappings": true}}}
 	if limits {

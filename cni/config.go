@@ -34,6 +34,8 @@ type Config struct {
 	BuiltinBridge string `toml:"builtin_bridge"`
 	// BuiltinSubnets are its address ranges, one a family, until the kubelet says which it wants (UpdateRuntimeConfig).
 	BuiltinSubnets []string `toml:"builtin_subnets"`
+	// BuiltinDirect are subnets to which its pods go by their own addresses, not behind the node's: those of other nodes' pods.
+	BuiltinDirect []string `toml:"builtin_direct"`
 	// BuiltinMTU is the MTU of its interfaces, 0 for the kernel's default.
 	BuiltinMTU int `toml:"builtin_mtu"`
 }
@@ -48,6 +50,7 @@ func DefaultConfig() Config {
 		Builtin:         true,
 		BuiltinBridge:   "berth0",
 		BuiltinSubnets:  []string{"10.88.0.0/16", "fd00:88::/64"},
+		BuiltinDirect:   []string{},
 	}
 }
 
@@ -88,6 +91,11 @@ func (c Config) validateBuiltin() error {
 	}
 	if _, err := c.subnets(); err != nil {
 		errs = append(errs, err)
+	}
+	for _, s := range c.BuiltinDirect {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			errs = append(errs, fmt.Errorf("builtin_direct %q: %w", s, err))
+		}
 	}
 	return errors.Join(errs...)
 }

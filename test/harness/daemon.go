@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,7 @@ type Options struct {
 	Pull     []string         // references that it has pulled before Start returns
 	Config   string           // TOML beyond what the harness writes
 	Flags    []string         // of berth serve
+	NetNS    string           // path of the network namespace that it runs in; "": the test's
 	Beside   *Daemon          // an earlier one of the same test: its leak check, the last one, is for all that bears no name
 }
 
@@ -67,6 +69,7 @@ type Daemon struct {
 	t       TB
 	bin     string
 	flags   []string
+	netns   string
 	process *exec.Cmd
 	ended   chan struct{} // closed when process has been waited for
 	conn    *grpc.ClientConn
@@ -86,7 +89,7 @@ func Start(t TB, o Options) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{t: t, before: before, beside: o.Beside, settle: settleTime, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
+	d := &Daemon{t: t, before: before, beside: o.Beside, settle: settleTime, netns: o.NetNS, Name: "bt" + strings.ToLower(rand.Text()[:8]), ids: map[string]bool{}}
 	d.bin = Bin(t)
 	d.Dir = filepath.Join(os.TempDir(), "berth-test-"+d.Name)
 	d.Root, d.State = filepath.Join(d.Dir, "root"), d.Dir+"/state"
@@ -166,13 +169,34 @@ func (d *Daemon) launch() {
 	d.process.Stdout, d.process.Stderr = log, log
 	// A group of its own: an interrupted test run interrupts the tests, which stop it.
 	d.process.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	d.must(d.process.Start())
+	d.must(inNetNS(d.netns, d.process.Start))
 	ended := make(chan struct{})
 	d.ended = ended
 	go func(c *exec.Cmd) { // ends with the process
 		_ = c.Wait() // how it ended is the test's to judge
 		close(ended)
 	}(d.process)
+}
+
+// inNetNS calls start in a network namespace, which the processes that it starts are in.
+func inNetNS(path string, start func() error) error {
+	if path == "" {
+		return start()
+	}
+	done := make(chan error)
+	go func() { // ends with start, and its thread with it
+		runtime.LockOSThread()
+		ns, err := os.Open(path)
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+			_ = ns.Close()
+		}
+		if err == nil {
+			err = start()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // Ended says whether the daemon's process has ended, without waiting for it.

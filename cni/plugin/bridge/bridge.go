@@ -127,7 +127,7 @@ func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *ne
 	if err != nil {
 		return err
 	}
-	return p.tables.Masquerade(conf.Name, c.Owner(), addrs)
+	return p.tables.Masquerade(conf.Name, c.Owner(), addrs, conf.direct)
 }
 
 // addGateways completes the result: all addresses are the container's; a gateway, where the IPAM plugin named none, is the first

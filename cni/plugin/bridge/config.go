@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -34,6 +36,7 @@ type config struct {
 	PortIsolation             bool      `json:"portIsolation"`
 	DNS                       types.DNS `json:"dns"`
 	Owner                     string    `json:"berthOwner"`
+	Direct                    []string  `json:"berthDirect"`
 
 	IPAM struct {
 		Type string `json:"type"`
@@ -49,6 +52,7 @@ type config struct {
 
 	mac    net.HardwareAddr // asked for by CNI_ARGS, args or the capability; nil for any
 	trunks []int            // VLANs that the port passes with their tags
+	direct []netip.Prefix   // where nothing is masqueraded
 }
 
 type trunk struct {
@@ -64,6 +68,13 @@ func parse(c *plugin.Call) (*config, error) {
 	}
 	if conf.IsDefaultGateway {
 		conf.IsGateway = true
+	}
+	for i, s := range conf.Direct {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, plugin.Keyf(fmt.Sprintf("berthDirect[%d]", i), "%w", err)
+		}
+		conf.direct = append(conf.direct, p.Masked())
 	}
 	if err := conf.validate(); err != nil {
 		return nil, err

@@ -11,6 +11,6 @@
 //     pair to the end of the namespace, and else to a link.Reaper. Removing a veth would wait for an RCU grace period.
 //   - A veth that waits for the reaper is removed at once when an Add wants its name in the same namespace.
 //
-// One key is berth's own: berthOwner. A bridge that is made for a configuration with it carries it as its alias, one that exists
+// Two keys are berth's own. berthDirect lists subnets where ipMasq masquerades nothing: other nodes' pods. The other is berthOwner. A bridge that is made for a configuration with it carries it as its alias, one that exists
 // must carry the same: so two daemons cannot take one bridge for two networks, and a daemon knows which bridge it may remove.
 package bridge

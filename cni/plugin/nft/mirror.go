@@ -22,6 +22,7 @@ type table struct {
 	single   map[string]map[string]bool      // by family and port: the elements that publish it on a single address
 	live     bool                            // the kernel has it
 	opts     Options
+	direct   []netip.Prefix // where nothing is masqueraded
 
 	portRules, masqRules string // what the kernel's rules were made from, "" when that is not known
 }
@@ -103,10 +104,12 @@ func (t *table) holder(p Port) string {
 }
 
 // add puts elements into the kernel and the mirror in one transaction, with whatever of the table is missing. opts is nil when the
-// elements are not of ports.
-func (t *table) add(conn *nftables.Conn, list []element, opts *Options) error {
+// elements are not of ports, direct is for those that are not.
+func (t *table) add(conn *nftables.Conn, list []element, opts *Options, direct []netip.Prefix) error {
 	if opts != nil {
 		t.opts = *opts
+	} else {
+		t.direct = direct
 	}
 	fresh := map[string]element{}
 	for _, e := range list {
@@ -267,13 +270,13 @@ func (t *table) writePortRules(conn *nftables.Conn, fresh map[string]element, wh
 // writeMasqRules is the same for masqueraded addresses.
 func (t *table) writeMasqRules(conn *nftables.Conn, fresh map[string]element, whole bool) string {
 	subnets := t.subnetsOf(setMasq, fresh)
-	sum := fmt.Sprintf("masq %v", subnets)
+	sum := fmt.Sprintf("masq %v %v", subnets, t.direct)
 	if sum == t.masqRules && !whole {
 		return sum
 	}
 	var masq [][]expr.Any
 	for _, f := range families() {
-		masq = append(masq, f.masqRules(t.sets, subnets)...)
+		masq = append(masq, f.masqRules(t.sets, subnets, t.direct)...)
 	}
 	t.fill(conn, chainMasquerade, masq)
 	return sum

@@ -61,7 +61,7 @@ func TestRootTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(tables.Masquerade("net", "a/eth0", []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24"), netip.MustParsePrefix("fd00::2/64")}))
+	must(tables.Masquerade("net", "a/eth0", []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24"), netip.MustParsePrefix("fd00::2/64")}, nil))
 	must(publish("net", "a/eth0", port(80, "10.0.0.2:80", ""), port(81, "10.0.0.2:80", "192.0.2.1")))
 	must(publish("net", "a/eth0", port(80, "10.0.0.2:80", ""))) // twice
 	must(publish("net", "b/eth0", port(80, "[fd00::2]:80", "")))
@@ -73,7 +73,7 @@ func TestRootTables(t *testing.T) {
 	if err := publish("net", "c/eth0", port(81, "10.0.0.9:80", "")); !errors.As(err, &taken) || !strings.Contains(err.Error(), "81/tcp") {
 		t.Errorf("all over one address: %v", err)
 	}
-	if err := tables.Masquerade("net", strings.Repeat("x", 130), []netip.Prefix{netip.MustParsePrefix("10.0.0.3/24")}); err == nil {
+	if err := tables.Masquerade("net", strings.Repeat("x", 130), []netip.Prefix{netip.MustParsePrefix("10.0.0.3/24")}, nil); err == nil {
 		t.Error("an owner that no comment can hold")
 	}
 

@@ -132,10 +132,15 @@ func (f ipFamily) snatRules(s map[string]*nftables.Set, subnets []netip.Prefix) 
 	return out
 }
 
-// masqRules hide what leaves a subnet behind the host's address, but for multicast.
-func (f ipFamily) masqRules(s map[string]*nftables.Set, subnets []netip.Prefix) [][]expr.Any {
-	multicast := append(f.is(), f.within(f.daddr, f.multicast, expr.CmpOpEq)...)
-	out := [][]expr.Any{append(multicast, &expr.Verdict{Kind: expr.VerdictReturn})}
+// masqRules hide what leaves a subnet behind the host's address, but for multicast and what goes to direct.
+func (f ipFamily) masqRules(s map[string]*nftables.Set, subnets, direct []netip.Prefix) [][]expr.Any {
+	var out [][]expr.Any
+	for _, p := range append([]netip.Prefix{f.multicast}, direct...) {
+		if family(p.Addr()) == f.suffix {
+			rule := append(f.is(), f.within(f.daddr, p, expr.CmpOpEq)...)
+			out = append(out, append(rule, &expr.Verdict{Kind: expr.VerdictReturn}))
+		}
+	}
 	set := s[setMasq+f.suffix]
 	for _, p := range subnets {
 		if family(p.Addr()) != f.suffix {

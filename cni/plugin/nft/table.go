@@ -109,13 +109,14 @@ func (t *Tables) table(name string) (*table, error) {
 	return fresh, nil
 }
 
-// Masquerade hides what the owner's addresses send out of their subnets behind the host's address. It may be called twice.
-func (t *Tables) Masquerade(network, owner string, addrs []netip.Prefix) error {
+// Masquerade hides what the owner's addresses send out of their subnets behind the host's address, but for what they send to direct: those
+// know the way back. It may be called twice.
+func (t *Tables) Masquerade(network, owner string, addrs, direct []netip.Prefix) error {
 	var list []element
 	for _, p := range addrs {
 		list = append(list, masqElement(p, owner))
 	}
-	return t.add(network, list, nil, nil)
+	return t.add(network, list, nil, nil, direct)
 }
 
 // Publish leads ports of the host to the owner's addresses. It is a TakenError when another has one of them, in any network of
@@ -128,10 +129,10 @@ func (t *Tables) Publish(network, owner string, ports []Port, opts Options) erro
 			list = append(list, snatElements(netip.PrefixFrom(p.To.Addr(), p.Bits), owner)...)
 		}
 	}
-	return t.add(network, list, ports, &opts)
+	return t.add(network, list, ports, &opts, nil)
 }
 
-func (t *Tables) add(network string, list []element, ports []Port, opts *Options) error {
+func (t *Tables) add(network string, list []element, ports []Port, opts *Options, direct []netip.Prefix) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tab, err := t.table(t.name(network))
@@ -146,7 +147,7 @@ func (t *Tables) add(network string, list []element, ports []Port, opts *Options
 	if err := t.taken(ports, list); err != nil {
 		return err
 	}
-	return t.retry(tab, func() error { return tab.add(t.conn, list, opts) })
+	return t.retry(tab, func() error { return tab.add(t.conn, list, opts, direct) })
 }
 
 // taken holds the ports against those of all tables. A port on all addresses and one on a single address exclude each other, as

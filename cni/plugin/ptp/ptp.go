@@ -110,7 +110,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if !conf.IPMasq {
 		return result, nil
 	}
-	return result, p.tables.Masquerade(conf.Name, c.Owner(), addrs)
+	return result, p.tables.Masquerade(conf.Name, c.Owner(), addrs, nil)
 }
 
 // addPair makes the pair. A veth of the wanted name that only waits for the reaper goes first.
