@@ -52,10 +52,12 @@ type Tables struct {
 	prefix string
 	netns  int
 
-	mu   sync.Mutex // one transaction at a time: the kernel allows no more either (nft commit mutex)
-	conn *nftables.Conn
-	open map[string]*table // by name
-	all  bool              // open has all that were in the kernel before us; who comes later, we made
+	mu        sync.Mutex // one transaction at a time: the kernel allows no more either (nft commit mutex)
+	conn      *nftables.Conn
+	open      map[string]*table // by name
+	reference referenceTables
+
+	all bool // open has all that were in the kernel before us; who comes later, we made
 }
 
 // New keeps the tables with a prefix in a network namespace, whose descriptor stays the caller's and open as long as Tables is used.
@@ -189,14 +191,16 @@ func (t *Tables) retry(tab *table, transact func() error) error {
 	return transact()
 }
 
-// ReleasePorts takes back what Publish did for the owner, ReleaseMasquerade what Masquerade did. Both may be called any number of times.
+// ReleasePorts takes back what Publish did for the owner, or the reference plugin did. It may be called any number of times.
 func (t *Tables) ReleasePorts(network, owner string) error {
-	return t.release(network, func(e element) bool { return e.owner == owner && !strings.HasPrefix(e.set, setMasq) })
+	err := t.release(network, func(e element) bool { return e.owner == owner && !strings.HasPrefix(e.set, setMasq) })
+	return errors.Join(err, t.releaseReferencePorts(owner))
 }
 
-// ReleaseMasquerade takes back what Masquerade did for the owner.
+// ReleaseMasquerade takes back what Masquerade did for the owner, or the reference plugins did. It may be called any number of times.
 func (t *Tables) ReleaseMasquerade(network, owner string) error {
-	return t.release(network, func(e element) bool { return e.owner == owner && strings.HasPrefix(e.set, setMasq) })
+	err := t.release(network, func(e element) bool { return e.owner == owner && strings.HasPrefix(e.set, setMasq) })
+	return errors.Join(err, t.releaseReferenceMasquerade(network, owner))
 }
 
 // KeepPorts releases the published ports of a network whose owners are not in valid.
