@@ -183,20 +183,16 @@ func (n *node) runPeer(t *testing.T, i int) {
 // newSpace makes a network namespace, which ends with the test.
 func newSpace(t *testing.T) netns.NsHandle {
 	t.Helper()
-	type made struct {
-		ns  netns.NsHandle
-		err error
-	}
-	done := make(chan made)
-	go func() { // ends at once, and its thread with it
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		done <- made{ns, err}
-	}()
-	m := <-done
-	check(t, m.err)
-	t.Cleanup(func() { _ = m.ns.Close() })
-	return m.ns
+	runtime.LockOSThread() // its thread goes back: it may be the process's first, which others look at
+	defer runtime.UnlockOSThread()
+	home, err := netns.Get()
+	check(t, err)
+	defer home.Close()
+	space, err := netns.New()
+	check(t, err)
+	check(t, netns.Set(home))
+	t.Cleanup(func() { _ = space.Close() })
+	return space
 }
 
 // peerArchive is an image for nodes that reach no registry.

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -183,20 +184,22 @@ func inNetNS(path string, start func() error) error {
 	if path == "" {
 		return start()
 	}
-	done := make(chan error)
-	go func() { // ends with start, and its thread with it
-		runtime.LockOSThread()
-		ns, err := os.Open(path)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-			_ = ns.Close()
-		}
-		if err == nil {
-			err = start()
-		}
-		done <- err
-	}()
-	return <-done
+	runtime.LockOSThread() // its thread goes back: it may be the process's first, which others look at
+	defer runtime.UnlockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	there, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return errors.Join(start(), unix.Setns(int(home.Fd()), unix.CLONE_NEWNET))
 }
 
 // Ended says whether the daemon's process has ended, without waiting for it.

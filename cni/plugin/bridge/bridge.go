@@ -27,7 +27,8 @@ type Plugin struct {
 
 	sysctls link.Sysctls // of containers
 
-	mu sync.Mutex // over making bridges and giving them addresses
+	mu    sync.Mutex              // over making bridges and giving them addresses
+	fresh map[string][]netip.Addr // addresses of bridges that were given just now, and that nobody has waited for
 }
 
 var _ plugin.Plugin = (*Plugin)(nil)
@@ -81,7 +82,13 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err := p.setUp(ctx, conf, c, br, gateways, result); err != nil || conf.DisableContainerInterface {
 		return result, err
 	}
-	return result, p.waitPort(ctx, v.host)
+	if err := p.host.AwaitUp(ctx, v.host); err != nil {
+		return nil, err
+	}
+	for name, addrs := range p.takeFresh() {
+		podif.Reachable(ctx, p.host, name, addrs)
+	}
+	return result, nil
 }
 
 // macFor is the MAC address of the container: as asked for, or that of its first address.

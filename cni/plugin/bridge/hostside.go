@@ -138,6 +138,15 @@ func (p *Plugin) ensureGateways(conf *config, on netlink.Link, gateways []netip.
 	return nil
 }
 
+// takeFresh returns the addresses that bridges were given since the last call: with the first port only a bridge has a carrier, and IPv6.
+func (p *Plugin) takeFresh() map[string][]netip.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := p.fresh
+	p.fresh = nil
+	return fresh
+}
+
 func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have []link.Address) error {
 	index, name := on.Attrs().Index, on.Attrs().Name
 	for _, a := range have {
@@ -161,6 +170,10 @@ func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have
 	if err := p.host.AddAddress(index, gw, conf.EnableDAD); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("bridge %s: %w", name, err)
 	}
+	if p.fresh == nil {
+		p.fresh = map[string][]netip.Addr{}
+	}
+	p.fresh[name] = append(p.fresh[name], gw.Addr())
 	// Without a MAC address set on purpose a bridge takes its lowest port's. One that we made has one.
 	if err := p.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
 		return fmt.Errorf("pin MAC address of %s: %w", name, err)

@@ -1,24 +1,16 @@
 package bridge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"syscall"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
-)
-
-const (
-	// portWait is how long a new port may take to come up, as in the reference plugin. It takes some 100 µs.
-	portWait = 2500 * time.Millisecond
-	portPoll = 100 * time.Microsecond
 )
 
 // pair is a new veth pair.
@@ -64,30 +56,4 @@ func (p *Plugin) joinVLANs(conf *config, name string) error {
 		return fmt.Errorf("interface %s: gone while it was set up", name)
 	}
 	return p.setVLANs(conf, l, conf.VLAN, conf.trunks)
-}
-
-// waitPort returns when the bridge forwards for the port: when the kernel's link watch has seen the carrier of both ends.
-func (p *Plugin) waitPort(ctx context.Context, name string) error {
-	deadline := time.Now().Add(portWait)
-	for wait := portPoll; ; wait *= 2 {
-		l, err := p.host.Link(name)
-		if err != nil {
-			return err
-		}
-		if l == nil {
-			return fmt.Errorf("interface %s: gone while it was set up", name)
-		}
-		state := l.Attrs().OperState
-		if state == netlink.OperUp {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("port %s of the bridge stays %s", name, state)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
 }

@@ -107,6 +107,9 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if _, err := podif.Configure(ctx, on, result); err != nil {
 		return nil, err
 	}
+	if err := p.host.AwaitUp(ctx, v.Name); err != nil {
+		return nil, err
+	}
 	if !conf.IPMasq {
 		return result, nil
 	}
