@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -115,7 +116,10 @@ func RunHook(ctx context.Context, kind HookKind, h specs.Hook, state specs.State
 	cmd := exec.CommandContext(ctx, h.Path)
 	cmd.Args, cmd.Env, cmd.Dir = hookArgs(h), append([]string{}, h.Env...), state.Bundle
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// It goes with this process, or rather with the thread that started it (PR_SET_PDEATHSIG(2const)).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // for what it left behind with its output open
 	err = cmd.Run()

@@ -143,6 +143,12 @@ func (n *Node) granted(caps []string) []string {
 	return out
 }
 
+// KnownRlimit says whether there is a resource of that OCI name ("RLIMIT_NOFILE").
+func KnownRlimit(name string) bool {
+	_, ok := program.Rlimit(name)
+	return ok
+}
+
 func (n *Node) clampLimit(l *specs.POSIXRlimit) {
 	res, ok := program.Rlimit(l.Type)
 	if !ok {

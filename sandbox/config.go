@@ -26,6 +26,8 @@ type Config struct {
 	ShmSize int64 `toml:"shm_size"`
 	// AppArmorProfile is the profile of containers that ask for none, loaded at the start; "": none.
 	AppArmorProfile string `toml:"apparmor_profile"`
+	// Rlimits are what every process starts with: "nofile=1024:524288", soft and hard, or one number for both.
+	Rlimits []string `toml:"rlimits"`
 	// CDISpecDirs are where the node's CDI devices are described; later ones count over earlier ones.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 
@@ -43,7 +45,7 @@ const defaultNetNSDir = "/run/netns"
 
 // DefaultConfig is what holds where the configuration file is silent.
 func DefaultConfig() Config {
-	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, AppArmorProfile: "berth-default", CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
+	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, AppArmorProfile: "berth-default", Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
 }
 
 // Validate returns every mistake in c, each named by its key.
@@ -69,6 +71,9 @@ func (c Config) Validate() error {
 	}
 	if strings.ContainsFunc(c.AppArmorProfile, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
 		wrong("apparmor_profile", c.AppArmorProfile, "must be a name without slashes, spaces and control characters")
+	}
+	if _, err := parseRlimits(c.Rlimits); err != nil {
+		errs = append(errs, err)
 	}
 	for _, dir := range c.CDISpecDirs {
 		if !filepath.IsAbs(dir) {

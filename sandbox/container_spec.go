@@ -88,8 +88,9 @@ func (m *Manager) specOf(c *container) (*specs.Spec, error) {
 
 // node is what all containers of the node get.
 func (m *Manager) node() spec.Node {
-	name, _ := os.Hostname() // what can't be read is left out of the environment
-	return spec.Node{Hostname: name, PidsLimit: m.cfg.PidsLimit}
+	name, _ := os.Hostname()                 // what can't be read is left out of the environment
+	limits, _ := parseRlimits(m.cfg.Rlimits) // Validate has seen them
+	return spec.Node{Hostname: name, PidsLimit: m.cfg.PidsLimit, Rlimits: limits}
 }
 
 func deviceNames(devices []spec.Device) string {

@@ -53,8 +53,11 @@ func (m *Manager) launchAttended(ctx context.Context, l *oci.Launch, in keeper.L
 // dialListener connects to the listener of a seccomp profile that refers calls to one;
 // nil when it doesn't.
 func dialListener(ctx context.Context, profile *specs.LinuxSeccomp) (*oci.Listener, error) {
+	if profile == nil || profile.ListenerPath == "" {
+		return nil, nil // what refers calls has to say to whom
+	}
 	f, err := seccomp.Compile(profile)
-	if err != nil || f == nil || !f.Notify {
+	if err != nil || !f.Notify {
 		return nil, err
 	}
 	return oci.DialListener(ctx, profile.ListenerPath)

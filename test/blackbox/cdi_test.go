@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -236,4 +237,54 @@ func TestRootHooksInAUserNamespace(t *testing.T) {
 	config.CDIDevices = []*cri.CDIDevice{{Name: "test.example/kind=hooks"}}
 	c := pod.Run(config)
 	want(t, "owner of the file", c.Exec("stat -c %u:%g /made; echo $HOOKS"), "7:0\nyes")
+}
+
+// inCgroup lists the processes in a container's cgroup.
+func inCgroup(pod *harness.Pod, c *harness.Container) []string {
+	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		if text, err := os.ReadFile(filepath.Join(root, pod.Config.Linux.CgroupParent, c.ID, "cgroup.procs")); err == nil {
+			return strings.Fields(string(text))
+		}
+	}
+	return nil
+}
+
+// TestRootDaemonKilledDuringHook: the process at the gate ends with the daemon, and so does
+// the hook; the container did not start, and can be removed. What started is not affected.
+func TestRootDaemonKilledDuringHook(t *testing.T) {
+	d, dir := withCDI(t)
+	var list []string
+	kinds := []string{"createRuntime", "createContainer", "startContainer"}
+	for _, kind := range kinds {
+		list = append(list, fmt.Sprintf(`{"name": %q, "containerEdits": {"hooks": [{"hookName": %q, "path": "/bin/sh", "args": ["sh", "-c", "exec sleep 1000"], "env": ["PATH=/bin:/usr/bin"]}]}}`, kind, kind))
+	}
+	devices(t, dir, strings.Join(list, ","))
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("killed")))
+	beside := pod.Run(harness.ContainerConfig("beside", harness.Sleep))
+	for _, kind := range kinds {
+		config := harness.ContainerConfig(kind, "echo it ran; "+harness.Sleep)
+		config.CDIDevices = []*cri.CDIDevice{{Name: "test.example/kind=" + kind}}
+		c := pod.Create(config)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := d.Runtime.StartContainer(d.Context(), &cri.StartContainerRequest{ContainerId: c.ID})
+			ended <- err
+		}()
+		bundle := filepath.Join(d.State, "pods", pod.ID, c.ID)
+		d.Eventually("the bundle", func() bool { _, err := os.Stat(bundle); return err == nil })
+		time.Sleep(300 * time.Millisecond)
+		d.Kill()
+		if err := <-ended; err == nil {
+			t.Errorf("%s: the start succeeded", kind)
+		}
+		d.Restart()
+		want(t, "state of what did not start, "+kind, c.Status().State, cri.ContainerState_CONTAINER_CREATED)
+		d.Eventually("its processes to end", func() bool { return len(inCgroup(pod, c)) == 0 })
+		want(t, "output of "+kind, c.Output("stdout"), "")
+		c.Remove()
+		if _, err := os.Stat(bundle); !os.IsNotExist(err) {
+			t.Errorf("%s: the bundle is left: %v", kind, err)
+		}
+	}
+	want(t, "the one beside", beside.Exec("echo lives"), "lives")
 }
