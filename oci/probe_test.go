@@ -3,9 +3,10 @@ package oci
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/berth-runtime/berth/test/images"
 )
 
 // probeBinary is testdata/probe, built once: static, whatever the tests themselves are.
@@ -15,10 +16,10 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "berth-probe-")
 	if err == nil {
 		probeBinary = filepath.Join(dir, "probe")
-		build := exec.Command("go", "build", "-o", probeBinary, "./testdata/probe")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stderr = os.Stderr
-		err = build.Run()
+		var content []byte
+		if content, err = images.Program("oci/testdata/probe"); err == nil {
+			err = os.WriteFile(probeBinary, content, 0o755)
+		}
 	}
 	code := 1
 	if err != nil {

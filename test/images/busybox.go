@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/berth-runtime/berth/test/debian"
 )
 
 // busyboxConfig is what differs from busybox's defaults: static; applets run as
@@ -33,7 +35,7 @@ type busybox struct {
 
 // loadBusybox returns the program, built if it has not been on this machine.
 func loadBusybox() (*busybox, error) {
-	path, err := cached("busybox", buildBusybox)
+	path, err := Cached("busybox", buildBusybox)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +57,7 @@ func buildBusybox(path string) error {
 		return fmt.Errorf("make build directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if err := debianSource(dir, "busybox"); err != nil {
+	if err := debian.Source(dir, "busybox"); err != nil {
 		return err
 	}
 	archive, err := only(filepath.Join(dir, "busybox_*.orig.tar.bz2"))

@@ -41,9 +41,9 @@ func ModuleRoot() (string, error) {
 	}
 }
 
-// cached returns the path of name in the cache. When it is missing, build makes it
+// Cached returns the path of name in the cache. When it is missing, build makes it
 // at a temporary path, which becomes name by rename; other processes wait.
-func cached(name string, build func(path string) error) (string, error) {
+func Cached(name string, build func(path string) error) (string, error) {
 	var path string
 	err := locked(func(dir string) error {
 		path = filepath.Join(dir, name)

@@ -1,4 +1,4 @@
-package images
+package debian
 
 import (
 	"bufio"
@@ -10,45 +10,10 @@ import (
 	"strings"
 )
 
-// debianSource downloads the source package name into dir. It uses apt with lists
-// of its own there: the machine's configuration says where Debian is and which
-// keys it signs with, and stays as it was.
-func debianSource(dir, name string) error {
-	release, err := os.ReadFile("/etc/os-release")
-	if err != nil {
-		return fmt.Errorf("read the system's name: %w", err)
-	}
-	sources, err := sourcesWithSource("/etc/apt", codename(string(release)))
-	if err != nil {
-		return err
-	}
-	if sources == "" {
-		return errors.New("find Debian's sources: /etc/apt names no Debian archive")
-	}
-	file := filepath.Join(dir, "debian.sources")
-	if err := os.WriteFile(file, []byte(sources), 0o644); err != nil {
-		return fmt.Errorf("write sources: %w", err)
-	}
-	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			return fmt.Errorf("make apt's directories: %w", err)
-		}
-	}
-	options := []string{
-		"-o", "Dir::Etc::sourcelist=" + file, "-o", "Dir::Etc::sourceparts=-",
-		"-o", "Dir::State::lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
-		"-o", "APT::Sandbox::User=root", // it could not write to dir otherwise
-	}
-	if err := command(dir, nil, "apt-get", append(options, "update")...); err != nil {
-		return err
-	}
-	return command(dir, nil, "apt-get", append(options, "source", "--download-only", name)...)
-}
-
-// sourcesWithSource returns, in deb822 form, the stanzas of apt's configuration in
-// dir that are Debian's (component main, a suite of release), asking for source
-// packages. A file of single lines (sources.list) is turned into stanzas.
-func sourcesWithSource(dir, release string) (string, error) {
+// sourcesOf returns, in deb822 form, the stanzas of apt's configuration in dir that
+// are Debian's (component main, a suite of release), asking for packages of a kind. A
+// file of single lines (sources.list) is turned into stanzas.
+func sourcesOf(dir, kind, release string) (string, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "sources.list.d", "*"))
 	if err != nil {
 		return "", fmt.Errorf("find apt's sources: %w", err)
@@ -63,16 +28,16 @@ func sourcesWithSource(dir, release string) (string, error) {
 			return "", fmt.Errorf("read apt's sources: %w", err)
 		}
 		if strings.HasSuffix(path, ".sources") {
-			out.WriteString(sourceStanzas(string(b), release))
+			out.WriteString(sourceStanzas(string(b), kind, release))
 		} else if strings.HasSuffix(path, ".list") {
-			out.WriteString(sourceLines(string(b), release))
+			out.WriteString(sourceLines(string(b), kind, release))
 		}
 	}
 	return out.String(), nil
 }
 
-// sourceStanzas keeps Debian's stanzas, with "Types: deb-src".
-func sourceStanzas(text, release string) string {
+// sourceStanzas keeps Debian's stanzas, of one type.
+func sourceStanzas(text, kind, release string) string {
 	var out, stanza strings.Builder
 	main, suite := false, false
 	flush := func() {
@@ -92,7 +57,7 @@ func sourceStanzas(text, release string) string {
 		case strings.HasPrefix(line, "#"):
 			continue
 		case key == "Types":
-			line = "Types: deb-src"
+			line = "Types: " + kind
 		case key == "Components":
 			main = slices.Contains(strings.Fields(value), "main")
 		case key == "Suites":
@@ -105,7 +70,7 @@ func sourceStanzas(text, release string) string {
 }
 
 // sourceLines turns Debian's "deb" lines into stanzas.
-func sourceLines(text, release string) string {
+func sourceLines(text, kind, release string) string {
 	var out strings.Builder
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		line, options, _ := cutOptions(lines.Text())
@@ -113,7 +78,7 @@ func sourceLines(text, release string) string {
 		if len(f) < 4 || f[0] != "deb" || !suiteOf(f[2], release) || !slices.Contains(f[3:], "main") {
 			continue
 		}
-		fmt.Fprintf(&out, "Types: deb-src\nURIs: %s\nSuites: %s\nComponents: %s\n", f[1], f[2], strings.Join(f[3:], " "))
+		fmt.Fprintf(&out, "Types: %s\nURIs: %s\nSuites: %s\nComponents: %s\n", kind, f[1], f[2], strings.Join(f[3:], " "))
 		for _, o := range strings.Fields(options) {
 			if key, value, ok := strings.Cut(o, "="); ok && strings.EqualFold(key, "signed-by") {
 				fmt.Fprintf(&out, "Signed-By: %s\n", value)

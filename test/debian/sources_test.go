@@ -1,4 +1,4 @@
-package images
+package debian
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestSourcesWithSource(t *testing.T) {
+func TestSourcesOf(t *testing.T) {
 	for _, c := range []struct {
 		name, file, content, want string
 	}{
@@ -35,7 +35,7 @@ func TestSourcesWithSource(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			got, err := sourcesWithSource(dir, "bookworm")
+			got, err := sourcesOf(dir, source, "bookworm")
 			if err != nil || got != c.want {
 				t.Errorf("got %q, %v; want %q", got, err, c.want)
 			}
