@@ -87,6 +87,9 @@ func TestRootMountWays(t *testing.T) {
 	}
 	for name, mount := range map[string]func(Options) (*os.File, error){"by pieces": m.mountByPieces, "by string": mountByString} {
 		t.Run(name, func(t *testing.T) {
+			if name == "by pieces" && !m.oneByOne {
+				t.Skip("this kernel takes no lowerdir+ (Linux 6.7)")
+			}
 			root := t.TempDir()
 			var lowers []string
 			for i := range 200 {

@@ -168,7 +168,6 @@ func reap() error {
 		{"tmpfs", "/dev/shm", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"mqueue", "/dev/mqueue", "", quiet},
 		{"hugetlbfs", "/dev/hugepages", "", unix.MS_NOSUID | unix.MS_NODEV},
-		{"tmpfs", "/tmp", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"cgroup2", "/sys/fs/cgroup", "nsdelegate,memory_recursiveprot", quiet},
 		{"securityfs", "/sys/kernel/security", "", quiet},
 		{"bpf", "/sys/fs/bpf", "mode=700", quiet},
