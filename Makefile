@@ -11,10 +11,10 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
 BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/...
 UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|harness|blackbox|crash|safety)')
 
-.PHONY: help build tools deps demo demo-clean test unit root-tests blackbox critest bench bench-check lint cross install clean
+.PHONY: FORCE test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest bench bench-check lint cross install clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the two programs, into bin/
 	$(BUILD) -o $(BIN)/ ./cmd/berth ./cmd/berth-keeper
@@ -49,6 +49,23 @@ root-tests: deps build tools ## only the tests that need root; fails when one is
 
 critest: deps build tools $(BIN)/critest ## the acceptance suite of the CRI, serially and in parallel (as root)
 	$(GO) run ./hack/gotest -noskip -- -count=1 -timeout 40m ./test/critest
+
+$(BIN)/vm: FORCE
+	$(GO) build -o $@ ./hack/vm
+FORCE:
+
+# Of test/blackbox, what cgroups and the kernel have a part in.
+V2 := ./oci/... ./sandbox
+V2_BLACKBOX := Cgroup|Resource|OOM|ContainerLife|ExitCodes|SharedPID|ExecSync|ExecTimeout|StopSignal|Volumes|Propagation|TestRootSecurity$$|Privileged|ImageVolume|Terminal
+VM_TEST = $(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -timeout 20m -exec '$(CURDIR)/$(BIN)/vm exec'
+
+test-cgroup2: deps build tools $(BIN)/vm ## tests on cgroup v2, in a virtual machine, with both drivers (as root)
+	$(BIN)/vm with $(VM_TEST) $(V2)
+	$(BIN)/vm with $(VM_TEST) -run '$(V2_BLACKBOX)' ./test/blackbox
+	$(BIN)/vm with -systemd $(VM_TEST) ./oci/cgroup
+
+test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
+	$(BIN)/vm with $(VM) $(VM_TEST) $(PKGS)
 
 bench: build tools deps ## measures a daemon of its own; BENCH='-endpoint unix://…' another (as root)
 	$(GO) run ./test/bench $(BENCH)

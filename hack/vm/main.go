@@ -112,12 +112,7 @@ func fetchLogs(ctx context.Context, m *vm.Machine, root string) error {
 // fill links into stage what the tests find beside them: the tree's own files, the
 // programs under test, and what the tests have built.
 func fill(stage, root string) error {
-	for _, pkg := range programs {
-		if _, err := images.Program(pkg); err != nil {
-			return err
-		}
-	}
-	if _, err := images.New(); err != nil { // busybox
+	if err := build(root); err != nil {
 		return err
 	}
 	list := exec.Command("git", "ls-files", "-co", "--exclude-standard")
@@ -149,5 +144,21 @@ func fill(stage, root string) error {
 	return nil
 }
 
-// programs are what tests build.
-var programs = []string{"test/images/programs/nnp", "test/images/programs/pause", "test/images/programs/web", "oci/testdata/probe"}
+// build builds what the tests would.
+func build(root string) error {
+	packages, err := filepath.Glob(filepath.Join(root, "test/images/programs/*"))
+	if err != nil {
+		return fmt.Errorf("find programs: %w", err)
+	}
+	for _, dir := range append(packages, filepath.Join(root, "oci/testdata/probe")) {
+		pkg, err := filepath.Rel(root, dir)
+		if err != nil {
+			return fmt.Errorf("find programs: %w", err)
+		}
+		if _, err := images.Program(pkg); err != nil {
+			return err
+		}
+	}
+	_, err = images.New() // busybox
+	return err
+}
