@@ -15,6 +15,8 @@ import (
 type Containers interface {
 	CreateContainer(ctx context.Context, podID string, c *spec.Container) (id string, err error)
 	StartContainer(ctx context.Context, id string) error
+	// UpdateContainer changes all limits that r sets, or none.
+	UpdateContainer(ctx context.Context, id string, r *spec.Resources) error
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	RemoveContainer(ctx context.Context, id string) error
 	Container(id string) (*sandbox.ContainerInfo, error)
@@ -67,6 +69,17 @@ func (s *runtimeService) RemoveContainer(ctx context.Context, req *v1.RemoveCont
 		return nil, err
 	}
 	return &v1.RemoveContainerResponse{}, nil
+}
+
+// UpdateContainerResources changes the limits that are not zero.
+func (s *runtimeService) UpdateContainerResources(ctx context.Context, req *v1.UpdateContainerResourcesRequest) (*v1.UpdateContainerResourcesResponse, error) {
+	if req.ContainerId == "" {
+		return nil, missing("container_id")
+	}
+	if err := s.containers.UpdateContainer(ctx, req.ContainerId, decodeResources(req.Linux)); err != nil {
+		return nil, err
+	}
+	return &v1.UpdateContainerResourcesResponse{}, nil
 }
 
 func (s *runtimeService) ContainerStatus(_ context.Context, req *v1.ContainerStatusRequest) (*v1.ContainerStatusResponse, error) {

@@ -39,6 +39,9 @@ func (f *fakeRooms) note(args ...any) error {
 func (f *fakeRooms) RunPod(_ context.Context, pod *spec.Pod) (string, error) {
 	return "pod-1", f.note("RunPod", pod)
 }
+func (f *fakeRooms) UpdatePod(_ context.Context, id string, overhead, resources *spec.Resources) error {
+	return f.note("UpdatePod", id, overhead, resources)
+}
 func (f *fakeRooms) StopPod(_ context.Context, id string) error   { return f.note("StopPod", id) }
 func (f *fakeRooms) RemovePod(_ context.Context, id string) error { return f.note("RemovePod", id) }
 func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error) {
@@ -76,6 +79,9 @@ func (f *fakeRooms) CreateContainer(_ context.Context, pod string, c *spec.Conta
 }
 func (f *fakeRooms) StartContainer(_ context.Context, id string) error {
 	return f.note("StartContainer", id)
+}
+func (f *fakeRooms) UpdateContainer(_ context.Context, id string, r *spec.Resources) error {
+	return f.note("UpdateContainer", id, r)
 }
 func (f *fakeRooms) StopContainer(_ context.Context, id string, grace time.Duration) error {
 	return f.note("StopContainer", id, grace)

@@ -28,6 +28,9 @@ var unread = map[string]string{
 
 	"ImageSpec.image_ref": "kubelet's own note for its pod status, image says what to use",
 
+	"UpdateContainerResourcesRequest.annotations": "CRI leaves their meaning to runtimes; berth gives them none",
+	"UpdateContainerResourcesRequest.windows":     "for Windows nodes",
+
 	"CreateContainerRequest.sandbox_config": "what RunPodSandbox got is on record",
 	"PullImageRequest.sandbox_config":       "images belong to the node, not to a pod",
 	"VersionRequest.version":                "kubelet's version of an API that has had one",
@@ -56,7 +59,7 @@ func TestRequestFields(t *testing.T) {
 		&v1.CreateContainerRequest{}, &v1.StartContainerRequest{}, &v1.StopContainerRequest{},
 		&v1.RemoveContainerRequest{}, &v1.ContainerStatusRequest{}, &v1.ListContainersRequest{}, &v1.ExecSyncRequest{},
 		&v1.PullImageRequest{}, &v1.ListImagesRequest{}, &v1.ImageStatusRequest{}, &v1.RemoveImageRequest{},
-		&v1.ImageFsInfoRequest{},
+		&v1.ImageFsInfoRequest{}, &v1.UpdateContainerResourcesRequest{}, &v1.UpdatePodSandboxResourcesRequest{},
 	}
 	seen := map[string]bool{}
 	for _, req := range good {

@@ -13,6 +13,8 @@ import (
 // ctx, with the first error of f, or with sandbox.ErrLagging.
 type Pods interface {
 	RunPod(ctx context.Context, pod *spec.Pod) (id string, err error)
+	// UpdatePod records what is not nil.
+	UpdatePod(ctx context.Context, id string, overhead, resources *spec.Resources) error
 	StopPod(ctx context.Context, id string) error
 	RemovePod(ctx context.Context, id string) error
 	Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error)
@@ -33,6 +35,18 @@ func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandbo
 		return nil, err
 	}
 	return &v1.RunPodSandboxResponse{PodSandboxId: id}, nil
+}
+
+// UpdatePodSandboxResources takes note. The pod's cgroup is kubelet's, which calls this before it changes
+// that, and again with the old values when that fails.
+func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, req *v1.UpdatePodSandboxResourcesRequest) (*v1.UpdatePodSandboxResourcesResponse, error) {
+	if req.PodSandboxId == "" {
+		return nil, missing("pod_sandbox_id")
+	}
+	if err := s.pods.UpdatePod(ctx, req.PodSandboxId, decodeResources(req.Overhead), decodeResources(req.Resources)); err != nil {
+		return nil, err
+	}
+	return &v1.UpdatePodSandboxResourcesResponse{}, nil
 }
 
 func (s *runtimeService) StopPodSandbox(ctx context.Context, req *v1.StopPodSandboxRequest) (*v1.StopPodSandboxResponse, error) {

@@ -36,6 +36,13 @@ var outcomes = []outcome{
 	{sandbox.ErrLagging, "sandbox.ErrLagging", codes.Aborted, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
+	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},
+	{sandbox.ErrInvalidLimit, "sandbox.ErrInvalidLimit", codes.InvalidArgument, ""},
+	{sandbox.ErrCgroupPath, "sandbox.ErrCgroupPath", codes.InvalidArgument, ""},
+	{sandbox.ErrStillOccupied, "sandbox.ErrStillOccupied", codes.FailedPrecondition, ""},
+	{sandbox.ErrAttachment, "sandbox.ErrAttachment", codes.InvalidArgument, ""},
+	{sandbox.ErrPortTaken, "sandbox.ErrPortTaken", codes.FailedPrecondition, ""},
+	{sandbox.ErrNetworkNotReady, "sandbox.ErrNetworkNotReady", codes.Unavailable, ""},
 	{spec.ErrInvalid, "spec.ErrInvalid", codes.InvalidArgument, ""},
 	// The image has no such user, no readable passwd, no command: its configuration
 	// and the client's don't fit together.

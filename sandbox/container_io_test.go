@@ -24,7 +24,7 @@ func (d *daemon) output(id, want string) {
 
 func TestContainerWithTerminal(t *testing.T) {
 	w := newWorld(t)
-	w.command = []string{"sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo all three; read line; echo got $line; sleep 1000"}
+	w.command = []string{"sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo all three; read line; echo got $line; exec sleep 1000"}
 	d := w.start()
 	config := containerConfig("c")
 	config.TTY, config.Stdin = true, true
@@ -58,7 +58,7 @@ func TestContainerInput(t *testing.T) {
 		want  string
 	}{{false, "/dev/null"}, {true, "pipe:"}} {
 		w := newWorld(t)
-		w.command = []string{"sh", "-c", "readlink /proc/self/fd/0; sleep 1000"}
+		w.command = []string{"sh", "-c", "readlink /proc/self/fd/0; exec sleep 1000"}
 		d := w.start()
 		config := containerConfig("c")
 		config.Stdin = c.stdin

@@ -81,7 +81,9 @@ func (m *Manager) specOf(c *container) (*specs.Spec, error) {
 		return nil, err
 	}
 	c.pod.mu.Lock()
-	c.spec = built
+	if c.record.Config == rec.Config { // not updated meanwhile
+		c.spec = built
+	}
 	c.pod.mu.Unlock()
 	return built, nil
 }

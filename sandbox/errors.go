@@ -3,6 +3,9 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+
+	"github.com/berth-runtime/berth/cni"
+	"github.com/berth-runtime/berth/oci/cgroup"
 )
 
 // What callers can tell apart with errors.Is. A configuration that breaks a rule
@@ -26,6 +29,24 @@ var (
 	ErrPanicked = errors.New("internal error, see the log of berth")
 	// ErrClosed: the manager is closing. The call may be repeated with the next daemon.
 	ErrClosed = errors.New("runtime is closing")
+)
+
+// What the rooms below say that a client can cause, by a name of this room.
+var (
+	// ErrBelowUsage: a memory limit would be below what is in use.
+	ErrBelowUsage = cgroup.ErrBelowUsage
+	// ErrInvalidLimit: the kernel refuses a limit's value.
+	ErrInvalidLimit = cgroup.ErrInvalidLimit
+	// ErrCgroupPath: no cgroup can have this path.
+	ErrCgroupPath = cgroup.ErrInvalidPath
+	// ErrStillOccupied: processes are left in a cgroup that is to be removed.
+	ErrStillOccupied = cgroup.ErrStillOccupied
+	// ErrAttachment: the network can't be asked for this.
+	ErrAttachment = cni.ErrInvalid
+	// ErrPortTaken: another pod has the host port.
+	ErrPortTaken = cni.ErrPortTaken
+	// ErrNetworkNotReady: there is no network configuration yet.
+	ErrNetworkNotReady = cni.ErrNotReady
 )
 
 func notFound(kind, id string) error { return fmt.Errorf("%s %q: %w", kind, id, ErrNotFound) }

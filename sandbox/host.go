@@ -38,6 +38,8 @@ type host interface {
 	// createCgroup may be repeated; the others take groups that are gone.
 	createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error)
 	cgroup(path string) *cgroup.Group
+	// updateCgroup changes all limits or none; undo takes that back.
+	updateCgroup(path string, r *specs.LinuxResources) (undo func() error, err error)
 	killCgroup(ctx context.Context, path string) error
 	deleteCgroup(ctx context.Context, path string) error
 	oomKilled(path string) (bool, error)
@@ -139,6 +141,10 @@ func (l *linux) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Grou
 }
 
 func (l *linux) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }
+
+func (l *linux) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
+	return l.cgroups.Load(path).Update(r)
+}
 
 func (l *linux) killCgroup(ctx context.Context, path string) error {
 	if err := l.cgroups.Load(path).Kill(ctx); err != nil {

@@ -39,11 +39,12 @@ type world struct {
 
 	mu        sync.Mutex
 	boot      string
-	addresses map[string]bool // by pod
-	pins      map[string]bool // by path
-	cgroups   map[string]bool // by path
-	oom       map[string]bool // cgroups in which the kernel has killed
-	snapshots map[string]bool // by container
+	addresses map[string]bool                  // by pod
+	pins      map[string]bool                  // by path
+	cgroups   map[string]bool                  // by path
+	limits    map[string]*specs.LinuxResources // what cgroups were updated to
+	oom       map[string]bool                  // cgroups in which the kernel has killed
+	snapshots map[string]bool                  // by container
 	kept      map[string]*keptFake
 	connected *daemon
 
@@ -66,7 +67,7 @@ type keptFake struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, dir: t.TempDir(), boot: "boot 1", addresses: map[string]bool{}, pins: map[string]bool{}, cgroups: map[string]bool{},
+		t: t, dir: t.TempDir(), boot: "boot 1", addresses: map[string]bool{}, pins: map[string]bool{}, cgroups: map[string]bool{}, limits: map[string]*specs.LinuxResources{},
 		oom: map[string]bool{}, snapshots: map[string]bool{}, kept: map[string]*keptFake{}, command: []string{"sleep", "1000"},
 	}
 	rootfs := filepath.Join(w.dir, "rootfs", "etc")
@@ -389,11 +390,16 @@ func (h fakeHost) joinTerminal(*process, *specs.Spec) (*oci.Terminal, error) {
 	return h.terminal(nil)
 }
 
-func (h fakeHost) createCgroup(path string, _ *specs.LinuxResources) (*cgroup.Group, error) {
-	return &cgroup.Group{}, h.do("create cgroup", func() { h.cgroups[path] = true })
+func (h fakeHost) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error) {
+	return &cgroup.Group{}, h.do("create cgroup", func() { h.cgroups[path], h.limits[path] = true, r })
 }
 
 func (h fakeHost) cgroup(string) *cgroup.Group { return nil }
+
+func (h fakeHost) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
+	old := h.limits[path]
+	return func() error { return h.do("take back", func() { h.limits[path] = old }) }, h.do("update cgroup", func() { h.limits[path] = r })
+}
 
 func (h fakeHost) killCgroup(context.Context, string) error { return h.at("kill cgroup") }
 

@@ -163,7 +163,7 @@ func TestRootUpdate(t *testing.T) {
 	defer remove(t, tree, g)
 	for _, mib := range []int64{64, 512, 32, 33, 1024, 16} {
 		limit := mib << 20
-		err := g.Update(&specs.LinuxResources{
+		_, err := g.Update(&specs.LinuxResources{
 			Memory: &specs.LinuxMemory{Limit: &limit, Swap: ptr(limit + 1<<20)},
 			CPU:    &specs.LinuxCPU{Quota: ptr(mib * 1000), Period: ptr(uint64(mib * 500))},
 		})
@@ -178,14 +178,14 @@ func TestRootUpdate(t *testing.T) {
 			t.Errorf("%d MiB: %s is %s", mib, file, got)
 		}
 	}
-	if err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-1)), Swap: ptr(int64(-1))}}); err != nil {
+	if _, err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-1)), Swap: ptr(int64(-1))}}); err != nil {
 		t.Error("no limit:", err)
 	}
-	if err := g.Update(nil); err != nil {
+	if _, err := g.Update(nil); err != nil {
 		t.Error(err)
 	}
 	remove(t, tree, g)
-	if err := g.Update(typical()); !errors.Is(err, errGone) {
+	if _, err := g.Update(typical()); !errors.Is(err, errGone) {
 		t.Errorf("Update of a group that is gone: %v", err)
 	}
 }
@@ -210,7 +210,7 @@ func TestRootUpdateBelowUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	limit := int64(1 << 20)
-	err = g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}})
+	_, err = g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}})
 	// On v1 the kernel tries to reclaim first, and succeeds where the machine swaps.
 	if tree.Mode() == V2 && !errors.Is(err, ErrBelowUsage) {
 		t.Errorf("error is %v", err)

@@ -74,13 +74,13 @@ func TestUpdateBelowUsageV2(t *testing.T) {
 	}
 	write("memory.current", "5000\n")
 	for limit, want := range map[int64]error{4999: ErrBelowUsage, 5000: nil, -1: nil} {
-		if err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}); !errors.Is(err, want) {
+		if _, err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}); !errors.Is(err, want) {
 			t.Errorf("limit %d: %v", limit, err)
 		}
 	}
 	// A period alone keeps the quota.
 	write("cpu.max", "7000 10000")
-	if err := g.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Period: ptr(uint64(50000))}}); err != nil {
+	if _, err := g.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Period: ptr(uint64(50000))}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := content(t, g, "cpu", "cpu.max"); got != "7000 50000" {
@@ -101,8 +101,9 @@ func TestBadPaths(t *testing.T) {
 		_, listErr := g.Processes()
 		_, _, enterErr := g.Enter()
 		_, oomErr := g.OOMKilled()
+		_, updateErr := g.Update(nil)
 		for method, err := range map[string]error{
-			"Delete": g.Delete(t.Context()), "Kill": g.Kill(t.Context()), "Update": g.Update(nil), "Processes": listErr, "Enter": enterErr, "OOMKilled": oomErr,
+			"Delete": g.Delete(t.Context()), "Kill": g.Kill(t.Context()), "Update": updateErr, "Processes": listErr, "Enter": enterErr, "OOMKilled": oomErr,
 		} {
 			if !errors.Is(err, ErrInvalidPath) {
 				t.Errorf("%s of %q: %v", method, p, err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,6 +49,11 @@ func (g *Group) judge(s setting, err error) error {
 	case notGranted(err):
 		g.tree.warnOnce(s.file, err)
 		return nil
+	case errors.Is(err, unix.EBUSY) && s.controller == "memory":
+		// v1 reclaims first, and then gives up (memory.limit_in_bytes).
+		return fmt.Errorf("%w: write %q to %s: %w", ErrBelowUsage, s.value, s.file, err)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("%w: write %q to %s: %w", ErrInvalidLimit, s.value, s.file, err)
 	default:
 		return fmt.Errorf("write %q to %s: %w", s.value, s.file, err)
 	}
@@ -108,40 +112,6 @@ func (d *dirCache) close() {
 	for _, fd := range d.fds {
 		_ = unix.Close(fd)
 	}
-}
-
-// Update changes the limits that r sets, and no others; device rules stay as
-// Create set them. ErrBelowUsage says that a memory limit was not lowered because
-// more is in use. The kernel may have taken some limits when another is refused:
-// the caller sets the old ones again.
-func (g *Group) Update(r *specs.LinuxResources) error {
-	if _, err := cleanPath(g.path); err != nil {
-		return err
-	}
-	if r == nil {
-		return nil
-	}
-	limits := *r
-	limits.Devices = nil
-	settings, err := g.updateSettings(&limits)
-	if err == nil {
-		err = g.apply(settings)
-	}
-	if err != nil {
-		return fmt.Errorf("update cgroup %s: %w", g.path, err)
-	}
-	return nil
-}
-
-// updateSettings are the settings of r in an order that fits the present values.
-func (g *Group) updateSettings(r *specs.LinuxResources) ([]setting, error) {
-	if g.tree.mode == V2 {
-		if err := g.checkUsage(r.Memory); err != nil {
-			return nil, err
-		}
-		return v2Settings(g.withQuota(r))
-	}
-	return v1Settings(r, g.currentMemsw())
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -28,10 +28,12 @@ func (g *Group) setUpV1(r *specs.LinuxResources) error {
 		return err
 	}
 	if len(r.Unified) > 0 {
-		g.tree.warnOnce("unified", errors.New("limits by the names of cgroup v2 files need cgroup v2"))
+		g.tree.warnOnce("unified", errUnified)
 	}
 	return g.setDevicesV1(r.Devices)
 }
+
+var errUnified = errors.New("limits by the names of cgroup v2 files need cgroup v2")
 
 // unlimited is a limit that bounds nothing.
 const unlimited = math.MaxInt64
