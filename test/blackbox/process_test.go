@@ -101,7 +101,7 @@ func TestRootCgroups(t *testing.T) {
 	d := start(t)
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("cgroups")))
 	c := pod.Run(harness.ContainerConfig("c", harness.Sleep))
-	path := pod.Config.Linux.CgroupParent + "/" + c.ID
+	path := c.Cgroup()
 	found := false
 	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"} {
 		procs, err := os.ReadFile(root + path + "/cgroup.procs")

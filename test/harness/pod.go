@@ -16,7 +16,7 @@ func (d *Daemon) PodConfig(name string) *cri.PodSandboxConfig {
 		Hostname:     name,
 		LogDirectory: filepath.Join(d.LogDirectory(), name),
 		Linux: &cri.LinuxPodSandboxConfig{
-			CgroupParent: d.CgroupParent + "/pod-" + name,
+			CgroupParent: d.PodCgroup(name),
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
 				NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
 			},
