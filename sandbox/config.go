@@ -57,6 +57,9 @@ func (c Config) Validate() error {
 	if !strings.HasPrefix(c.CgroupParent, "/") || path.Clean(c.CgroupParent) != c.CgroupParent || c.CgroupParent == "/" {
 		wrong("cgroup_parent", c.CgroupParent, "must be a clean absolute path below the root cgroup")
 	}
+	if c.CgroupDriver == "systemd" && c.CgroupParent != DefaultConfig().CgroupParent && !strings.HasSuffix(c.CgroupParent, ".slice") {
+		wrong("cgroup_parent", c.CgroupParent, "must be a slice with cgroup_driver systemd")
+	}
 	if c.CgroupDriver != "cgroupfs" && c.CgroupDriver != "systemd" {
 		wrong("cgroup_driver", c.CgroupDriver, `must be "cgroupfs" or "systemd"`)
 	}
@@ -95,9 +98,17 @@ func (c Config) netNS(podID string) string {
 // cgroup is the cgroup of a container (or of a pod's pause process), from the
 // hierarchy's root.
 func (c Config) cgroup(pod *spec.Pod, id string) (string, error) {
-	parent := pod.CgroupParent
+	return c.OwnCgroup(pod.CgroupParent, id)
+}
+
+// OwnCgroup is the cgroup of what is called id, below parent ("": the configured one,
+// which for systemd is a slice).
+func (c Config) OwnCgroup(parent, id string) (string, error) {
 	if parent == "" {
 		parent = c.CgroupParent
+		if c.CgroupDriver == "systemd" {
+			parent = strings.TrimSuffix(parent, ".slice") + ".slice"
+		}
 	}
 	p, err := cgroup.ContainerPath(cgroup.Driver(c.CgroupDriver), parent, id)
 	if err != nil {

@@ -52,7 +52,8 @@ type host interface {
 // linux is the host that berth runs on.
 type linux struct {
 	cgroups *cgroup.Tree
-	keeper  string // path of berth-keeper
+	systemd *cgroup.Manager // nil: cgroups are made without it
+	keeper  string          // path of berth-keeper
 
 	mu    sync.Mutex
 	pause *os.File
@@ -137,12 +138,18 @@ func given(t *oci.Terminal, s *specs.Spec) (*oci.Terminal, error) {
 }
 
 func (l *linux) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error) {
+	if l.systemd != nil {
+		return l.createScope(path, r)
+	}
 	return l.cgroups.Create(path, r)
 }
 
 func (l *linux) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }
 
 func (l *linux) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
+	if l.systemd != nil {
+		return l.systemd.Managed(l.cgroups, path).Update(r)
+	}
 	return l.cgroups.Load(path).Update(r)
 }
 

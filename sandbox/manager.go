@@ -45,7 +45,7 @@ type Manager struct {
 // or undoes what was half done. The Manager goes on when ctx ends; Close it.
 // Records that can't be read cost their pods, and are no error.
 func Open(ctx context.Context, cfg Config, parts Parts) (*Manager, error) {
-	return open(ctx, cfg, parts, &linux{cgroups: parts.Cgroups, keeper: cfg.KeeperBinary}, newRecords(cfg.Root))
+	return open(ctx, cfg, parts, &linux{cgroups: parts.Cgroups, systemd: parts.Systemd, keeper: cfg.KeeperBinary}, newRecords(cfg.Root))
 }
 
 func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Manager, error) {

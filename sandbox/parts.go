@@ -21,6 +21,7 @@ type Parts struct {
 	Keeper   Keeper
 	Programs Programs
 	Cgroups  *cgroup.Tree
+	Systemd  *cgroup.Manager // with the cgroup driver systemd
 	Log      logrus.FieldLogger
 }
 

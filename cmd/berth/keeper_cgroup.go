@@ -14,17 +14,19 @@ import (
 // keeperCgroup is a keeper's own: so the daemon's limits aren't the keeper's, and
 // systemd, ending the daemon's unit by its cgroup, doesn't end the keeper.
 type keeperCgroup struct {
-	tree   *cgroup.Tree
-	path   string
-	moving sync.WaitGroup
+	tree    *cgroup.Tree
+	systemd *cgroup.Manager // nil: the driver is cgroupfs
+	path    string
+	moving  sync.WaitGroup
 }
 
 // newKeeperCgroup names the group for the state directory, which a successor of
 // the keeper shares and another daemon's keeper doesn't.
-func newKeeperCgroup(tree *cgroup.Tree, cfg config) *keeperCgroup {
+func newKeeperCgroup(tree *cgroup.Tree, systemd *cgroup.Manager, cfg config) (*keeperCgroup, error) {
 	name := fnv.New32a()
 	name.Write([]byte(path.Clean(cfg.State)))
-	return &keeperCgroup{tree: tree, path: path.Join(cfg.Sandbox.CgroupParent, fmt.Sprintf("keeper-%08x", name.Sum32()))}
+	p, err := cfg.Sandbox.OwnCgroup("", fmt.Sprintf("keeper-%08x", name.Sum32()))
+	return &keeperCgroup{tree: tree, systemd: systemd, path: p}, err
 }
 
 // enterSoon is enter, not waited for: on v1 the kernel lets a grace period pass
@@ -43,6 +45,10 @@ func (k *keeperCgroup) enterSoon(log logrus.FieldLogger) func(pid int) error {
 
 // enter makes the group, where it isn't there, and puts the process into it.
 func (k *keeperCgroup) enter(pid int) error {
+	if k.systemd != nil && !k.tree.Load(k.path).Exists() {
+		_, err := k.systemd.Scope(k.tree, k.path, nil, pid)
+		return err
+	}
 	group, err := k.tree.Create(k.path, nil)
 	if err != nil {
 		return err

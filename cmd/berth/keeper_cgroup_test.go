@@ -27,7 +27,10 @@ func TestRootKeeperCgroup(t *testing.T) {
 	cfg := defaultConfig()
 	cfg.State = t.TempDir()
 	cfg.Sandbox.CgroupParent = fmt.Sprintf("/berth-test-%d", os.Getpid())
-	own := newKeeperCgroup(tree, cfg)
+	own, err := newKeeperCgroup(tree, nil, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { own.remove(t.Context()) })
 	for range 2 { // a successor enters the group that is there
 		if err := own.enterSoon(logrus.New())(process.Process.Pid); err != nil {

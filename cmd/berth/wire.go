@@ -23,6 +23,7 @@ type rooms struct {
 	network *cni.Network
 	keeper  *keeper.Client
 	cgroups *cgroup.Tree
+	systemd *cgroup.Manager // nil: the driver is cgroupfs
 	own     *keeperCgroup
 	node    *oci.Node
 	pods    *sandbox.Manager
@@ -66,6 +67,11 @@ func (r *rooms) openProcesses(ctx context.Context, cfg config, log *logrus.Logge
 	if err != nil {
 		return fmt.Errorf("find cgroups: %w", err)
 	}
+	if cfg.Sandbox.CgroupDriver == "systemd" {
+		if r.systemd, err = cgroup.ConnectSystemd(ctx); err != nil {
+			return wrap("cgroup_driver systemd", err)
+		}
+	}
 	r.node, err = oci.Probe(func(what string) {
 		log.WithField("op", what).Warn("clamped to what the node grants")
 	})
@@ -76,7 +82,9 @@ func (r *rooms) openProcesses(ctx context.Context, cfg config, log *logrus.Logge
 	if err != nil {
 		return err
 	}
-	r.own = newKeeperCgroup(r.cgroups, cfg)
+	if r.own, err = newKeeperCgroup(r.cgroups, r.systemd, cfg); err != nil {
+		return err
+	}
 	r.keeper, err = keeper.Connect(ctx, keeper.Config{
 		Dir:      filepath.Join(cfg.State, "keeper"),
 		Binary:   binary,
@@ -99,6 +107,7 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 		Keeper:   r.keeper,
 		Programs: r.node,
 		Cgroups:  r.cgroups,
+		Systemd:  r.systemd,
 		Log:      log,
 	})
 	return wrap("recover pods", err)
@@ -147,6 +156,9 @@ func (r *rooms) close(ctx context.Context, log *logrus.Logger) {
 	}
 	if r.keeper != nil {
 		failed("keeper", r.closeKeeper(ctx))
+	}
+	if r.systemd != nil {
+		r.systemd.Close()
 	}
 	if r.network != nil {
 		failed("network", r.network.Close())

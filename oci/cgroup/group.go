@@ -17,8 +17,9 @@ import (
 // Group is one control group: the directory at its path in every hierarchy. It
 // holds no descriptor, and is safe for concurrent use.
 type Group struct {
-	tree *Tree
-	path string
+	tree  *Tree
+	path  string
+	scope *Manager // nil: systemd knows nothing of it
 }
 
 // The modes of directories. The sticky bit means nothing on a cgroup; it marks a

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -36,15 +37,26 @@ func (g *Group) Update(r *specs.LinuxResources) (undo func() error, err error) {
 		return nothing, fmt.Errorf("update cgroup %s: %w", g.path, err)
 	}
 	undo = func() error {
-		if err := g.restore(old); err != nil {
+		if err := errors.Join(g.restore(old), g.tell(old)); err != nil {
 			return fmt.Errorf("give cgroup %s its old limits: %w", g.path, err)
 		}
 		return nil
 	}
-	if err := g.apply(settings); err != nil {
+	if err = g.apply(settings); err == nil {
+		err = g.tell(settings)
+	}
+	if err != nil {
 		return nothing, fmt.Errorf("update cgroup %s: %w", g.path, errors.Join(err, undo()))
 	}
 	return undo, nil
+}
+
+// tell has systemd know the limits of its scope.
+func (g *Group) tell(settings []setting) error {
+	if g.scope == nil {
+		return nil
+	}
+	return g.scope.set(path.Base(g.path), settings)
 }
 
 // updateSettings are the settings of r in an order that fits the present values.

@@ -1,7 +1,9 @@
 package harness
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -11,6 +13,26 @@ import (
 const CgroupDriverVariable = "BERTH_TEST_CGROUP_DRIVER"
 
 func bySystemd() bool { return os.Getenv(CgroupDriverVariable) == "systemd" }
+
+// withDriver adds the driver systemd to a configuration, and a slice of the daemon's own.
+func (d *Daemon) withDriver(config string) string {
+	const section = "[sandbox]\n"
+	own := fmt.Sprintf("%scgroup_driver = \"systemd\"\ncgroup_parent = %q\n", section, d.CgroupParent)
+	if strings.Contains(config, section) {
+		return strings.Replace(config, section, own, 1)
+	}
+	return own + "\n" + config
+}
+
+// removeSlice ends the slice with all of its pods', as kubelet does with those of pods.
+func (d *Daemon) removeSlice() {
+	if !bySystemd() {
+		return
+	}
+	if out, err := exec.Command("systemctl", "stop", filepath.Base(d.CgroupParent)).CombinedOutput(); err != nil {
+		d.t.Errorf("stop slice: %v: %s", err, out)
+	}
+}
 
 // PodCgroup is the cgroup that PodConfig gives a pod of this name as its parent, as kubelet
 // names it with either driver.

@@ -99,6 +99,10 @@ func Start(t TB, o Options) *Daemon {
 	}
 	d.Socket, d.LogFile = filepath.Join(d.State, "berth.sock"), filepath.Join(d.Dir, "berth.log")
 	d.CgroupParent, d.Bridge = "/berth-test-"+d.Name, d.Name
+	if bySystemd() {
+		d.CgroupParent = "/" + d.Name + ".slice"
+		o.Config = d.withDriver(o.Config)
+	}
 	d.layOut(o)
 	t.Cleanup(d.finish)
 	d.launch()

@@ -45,6 +45,7 @@ func (d *Daemon) finish() {
 		d.conn.Close()
 	}
 	d.removeFurniture()
+	d.removeSlice()
 	d.checkLeaks()
 	if d.t.Failed() {
 		d.keepLog()
