@@ -35,8 +35,12 @@ var numbers = map[string]string{
 	"memory.limit_in_bytes": "MemoryLimit", "cpu.shares": "CPUShares",
 }
 
-// properties are settings in systemd's words.
-func properties(settings []setting) []dbus.Property {
+// oomPolicy is the version that has OOMPolicy for scopes; before, systemd writes 0 to
+// memory.oom.group with every other change.
+const oomPolicy = 253
+
+// properties are settings in the words of a version of systemd.
+func properties(settings []setting, version int) []dbus.Property {
 	var out []dbus.Property
 	var quota, period uint64
 	for _, s := range settings {
@@ -48,6 +52,10 @@ func properties(settings []setting) []dbus.Property {
 			quota = limit(s.value)
 		case "cpu.cfs_period_us":
 			period = limit(s.value)
+		case "memory.oom.group":
+			if version >= oomPolicy {
+				out = append(out, property("OOMPolicy", map[bool]string{true: "kill", false: "continue"}[s.value == "1"]))
+			}
 		case "cpuset.cpus":
 			out = append(out, property("AllowedCPUs", mask(s.value)))
 		case "cpuset.mems":

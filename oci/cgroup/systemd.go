@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +29,9 @@ const jobTime = 30 * time.Second
 // goes with the last. So who makes one gives it a process that stays until the group
 // is to go.
 type Manager struct {
-	base context.Context // without an end
+	base    context.Context // without an end
+	version int             // systemd's
+
 	mu   sync.Mutex
 	conn *dbus.Conn
 }
@@ -39,9 +42,16 @@ func ConnectSystemd(ctx context.Context) (*Manager, error) {
 		return nil, ErrNoSystemd
 	}
 	m := &Manager{base: context.WithoutCancel(ctx)}
-	if _, err := m.connection(); err != nil {
+	conn, err := m.connection()
+	if err != nil {
 		return nil, err
 	}
+	text, err := conn.GetManagerProperty("Version") // "252.39-1~deb12u2", in quotes
+	if err != nil {
+		return nil, fmt.Errorf("ask systemd for its version: %w", err)
+	}
+	number, _, _ := strings.Cut(strings.Trim(text, `"`), ".")
+	m.version, _ = strconv.Atoi(strings.TrimFunc(number, func(r rune) bool { return r < '0' || r > '9' })) // 0: an old one
 	return m, nil
 }
 
@@ -92,7 +102,7 @@ func (m *Manager) Scope(t *Tree, p string, r *specs.LinuxResources, pid int) (*G
 		}
 	}
 	if !t.Load(p).Exists() {
-		if err := m.start(name, append(scopeProperties(slice, pid), properties(settings)...)); err != nil {
+		if err := m.start(name, append(scopeProperties(slice, pid), properties(settings, m.version)...)); err != nil {
 			return nil, fmt.Errorf("create scope %s in %s: %w", name, slice, err)
 		}
 	}
@@ -137,7 +147,7 @@ func (m *Manager) start(name string, properties []dbus.Property) error {
 
 // set tells systemd of limits that have changed, until the unit goes.
 func (m *Manager) set(name string, settings []setting) error {
-	changed := properties(settings)
+	changed := properties(settings, m.version)
 	if len(changed) == 0 {
 		return nil
 	}
@@ -149,6 +159,10 @@ func (m *Manager) set(name string, settings []setting) error {
 	}
 	if err := conn.SetUnitPropertiesContext(ctx, name, true, changed...); err != nil {
 		return fmt.Errorf("set properties of %s: %w", name, err)
+	}
+	// systemd writes them before it answers the next call.
+	if _, err := conn.GetManagerProperty("Version"); err != nil {
+		return fmt.Errorf("wait for properties of %s: %w", name, err)
 	}
 	return nil
 }

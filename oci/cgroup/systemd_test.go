@@ -24,9 +24,17 @@ func TestProperties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, p := range properties(settings) {
+	var got, newer []string
+	for _, p := range properties(settings, 252) {
 		got = append(got, fmt.Sprint(p.Name, "=", p.Value.Value()))
+	}
+	for _, p := range properties(settings, 257) {
+		if text := fmt.Sprint(p.Name, "=", p.Value.Value()); !slices.Contains(got, text) {
+			newer = append(newer, text)
+		}
+	}
+	if !slices.Equal(newer, []string{"OOMPolicy=kill"}) {
+		t.Errorf("a newer systemd gets %q more", newer)
 	}
 	want := []string{
 		"CPUWeight=100", "AllowedCPUs=[3 2]", "AllowedMemoryNodes=[1]", "MemoryMax=100", "MemorySwapMax=50",
@@ -72,7 +80,9 @@ func TestRootScope(t *testing.T) {
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
-	g, err := m.Scope(tree, p, typical(), holder.Process.Pid)
+	limits := typical()
+	limits.Unified = map[string]string{"memory.oom.group": "1"}
+	g, err := m.Scope(tree, p, limits, holder.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +96,11 @@ func TestRootScope(t *testing.T) {
 	undo, err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}, CPU: &specs.LinuxCPU{Quota: ptr(int64(20000))}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if tree.Mode() == V2 {
+		if got := content(t, g, "memory", "memory.oom.group"); got != "1" {
+			t.Errorf("after an update: memory.oom.group is %s", got)
+		}
 	}
 	systemctl(t, "daemon-reload")
 	if got := content(t, g, "memory", file); got != itoa(limit) {

@@ -51,12 +51,20 @@ func (g *Group) Update(r *specs.LinuxResources) (undo func() error, err error) {
 	return undo, nil
 }
 
-// tell has systemd know the limits of its scope.
+// tell has systemd know the limits of its scope, and holds what it would change with
+// them.
 func (g *Group) tell(settings []setting) error {
 	if g.scope == nil {
 		return nil
 	}
-	return g.scope.set(path.Base(g.path), settings)
+	kept, err := g.present([]setting{{"memory", "memory.oom.group", "1"}})
+	if err != nil {
+		return err
+	}
+	if err := g.scope.set(path.Base(g.path), settings); err != nil {
+		return err
+	}
+	return g.apply(kept)
 }
 
 // updateSettings are the settings of r in an order that fits the present values.
