@@ -71,6 +71,13 @@ func TestRootOOMKilled(t *testing.T) {
 	s := pod.Run(config).Wait()
 	want(t, "exit code", s.ExitCode, 137)
 	want(t, "reason", s.Reason, "OOMKilled")
+	group := harness.ContainerConfig("group", "tail /dev/zero; sleep 60") // which dies as one, on cgroup v2
+	group.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 20 << 20, Unified: map[string]string{"memory.oom.group": "1"}}
+	if harness.UnifiedCgroups() {
+		s = pod.Run(group).Wait()
+		want(t, "exit code of a group", s.ExitCode, 137)
+		want(t, "reason of a group", s.Reason, "OOMKilled")
+	}
 	small := harness.ContainerConfig("small", "echo it starts")
 	small.Linux.Resources.MemoryLimitInBytes = 1 << 20
 	c := pod.Run(small)

@@ -109,8 +109,8 @@ func (d *Daemon) blamed(leaks []leak.Leak) []leak.Leak {
 		switch {
 		case l.Kind == "file" && (l.Name == d.Dir || strings.HasPrefix(l.Name, d.Dir+"/")):
 			// finish removes it as a whole
-		case l.Kind == "file" && l.Name == "/run/netns":
-			// made by whoever is first to pin a namespace, and kept (ip-netns(8))
+		case l.Kind == "file" && (l.Name == "/run/netns" || l.Name == "/run/systemd/transient"):
+			// made by whoever is first to pin a namespace (ip-netns(8)), or to start a transient unit, and kept
 		case l.Kind == "process", l.Kind == "namespace", d.beside != nil, os.Getenv("BERTH_TEST_SHARED") != "":
 			if named {
 				out = append(out, l)
