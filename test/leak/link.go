@@ -1,6 +1,7 @@
 package leak
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -9,6 +10,9 @@ import (
 // links are the network interfaces of our network namespace.
 func links() ([]Leak, error) {
 	list, err := netlink.LinkList()
+	for try := 0; errors.Is(err, netlink.ErrDumpInterrupted) && try < 20; try++ { // a link came or went meanwhile
+		list, err = netlink.LinkList()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
