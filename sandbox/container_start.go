@@ -167,7 +167,10 @@ func (s *start) launch() step {
 				return err
 			}
 			// The lost keeper's child may be amid its program, and would go on with it.
-			if err := s.m.host.killCgroup(ctx, s.c.record.Cgroup); err != nil {
+			if err := s.m.freeCgroup(ctx, s.c.record.Cgroup); err != nil {
+				return err
+			}
+			if s.c.group, err = s.m.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources); err != nil {
 				return err
 			}
 			return s.tryLaunch(ctx)

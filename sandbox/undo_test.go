@@ -120,7 +120,7 @@ func TestKeeperDiesDuringALaunch(t *testing.T) {
 	ops := strings.Join(d.ops, ", ")
 	d.mu.Unlock()
 	// What the first attempt may have become is killed first.
-	if !strings.Contains(ops, "launch container, kill cgroup, mount snapshot, launch container") {
+	if !strings.Contains(ops, "launch container, kill cgroup, delete cgroup, create cgroup, mount snapshot, launch container") {
 		t.Errorf("operations: %s", ops)
 	}
 	d.settled()

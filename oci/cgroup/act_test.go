@@ -87,6 +87,33 @@ func TestRootKillFrozen(t *testing.T) {
 	}
 }
 
+// TestRootCreateAfterKill: a group that was killed serves again.
+func TestRootCreateAfterKill(t *testing.T) {
+	tree, parent, _ := realTree(t)
+	g, err := tree.Create(parent+"/c", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remove(t, tree, g)
+	for range 3 {
+		cmd := exec.Command("sh", "-c", "read go; exec sleep 100")
+		start(t, g, cmd)
+		time.Sleep(10 * time.Millisecond)
+		if pids, err := g.Processes(); err != nil || len(pids) != 1 {
+			t.Errorf("processes are %v, %v", pids, err)
+		}
+		if err := g.Kill(within(t, 5*time.Second)); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Error("the command was not killed")
+		}
+		if g, err = tree.Create(g.Path(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRootDeleteOccupied(t *testing.T) {
 	tree, parent, _ := realTree(t)
 	g, err := tree.Create(parent+"/c", nil)

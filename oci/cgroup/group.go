@@ -31,7 +31,8 @@ const (
 )
 
 // Create makes the group at path, and its missing parents, with limits r (nil:
-// none). A group that is there already gets the limits too. On error, what
+// none). A group that is there already gets the limits too; one that is empty is
+// made anew, with its counters. On error, what
 // Create made is removed.
 func (t *Tree) Create(path string, r *specs.LinuxResources) (*Group, error) {
 	path, err := cleanPath(path)
@@ -73,6 +74,11 @@ func (t *Tree) makeDir(root, p string) error {
 		if err = t.makeParents(root, path.Dir(p)); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
+	}
+	// An empty one is made anew: Linux from 6.14 on kills what is cloned into a group (CLONE_INTO_CGROUP) that
+	// cgroup.kill was ever written to, as it compares the group's count of kills with that of the cloner's group.
+	if errors.Is(err, unix.EEXIST) && unix.Rmdir(filepath.Join(root, p)) == nil {
+		err = mkdir(filepath.Join(root, p), plainMode)
 	}
 	if errors.Is(err, unix.EEXIST) {
 		return nil

@@ -250,13 +250,14 @@ func inCgroup(pod *harness.Pod, c *harness.Container) []string {
 }
 
 // TestRootDaemonKilledDuringHook: the process at the gate ends with the daemon, and so does
-// the hook; the container did not start, and can be removed. What started is not affected.
+// the hook; the container did not start, and can be started again. What started is not affected.
 func TestRootDaemonKilledDuringHook(t *testing.T) {
 	d, dir := withCDI(t)
 	var list []string
 	kinds := []string{"createRuntime", "createContainer", "startContainer"}
+	again := filepath.Join(dir, "again")
 	for _, kind := range kinds {
-		list = append(list, fmt.Sprintf(`{"name": %q, "containerEdits": {"hooks": [{"hookName": %q, "path": "/bin/sh", "args": ["sh", "-c", "exec sleep 1000"], "env": ["PATH=/bin:/usr/bin"]}]}}`, kind, kind))
+		list = append(list, fmt.Sprintf(`{"name": %q, "containerEdits": {"hooks": [{"hookName": %q, "path": "/bin/sh", "args": ["sh", "-c", "test -e %s || exec sleep 1000"], "env": ["PATH=/bin:/usr/bin"]}]}}`, kind, kind, again))
 	}
 	devices(t, dir, strings.Join(list, ","))
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("killed")))
@@ -264,6 +265,7 @@ func TestRootDaemonKilledDuringHook(t *testing.T) {
 	for _, kind := range kinds {
 		config := harness.ContainerConfig(kind, "echo it ran; "+harness.Sleep)
 		config.CDIDevices = []*cri.CDIDevice{{Name: "test.example/kind=" + kind}}
+		config.Mounts = []*cri.Mount{{HostPath: dir, ContainerPath: dir}}
 		c := pod.Create(config)
 		ended := make(chan error, 1)
 		go func() {
@@ -281,6 +283,10 @@ func TestRootDaemonKilledDuringHook(t *testing.T) {
 		want(t, "state of what did not start, "+kind, c.Status().State, cri.ContainerState_CONTAINER_CREATED)
 		d.Eventually("its processes to end", func() bool { return len(inCgroup(pod, c)) == 0 })
 		want(t, "output of "+kind, c.Output("stdout"), "")
+		check(t, os.WriteFile(again, nil, 0o644))
+		c.Start()
+		d.Eventually("the line of "+kind, func() bool { return len(c.Log()) == 1 })
+		check(t, os.Remove(again))
 		c.Remove()
 		if _, err := os.Stat(bundle); !os.IsNotExist(err) {
 			t.Errorf("%s: the bundle is left: %v", kind, err)
