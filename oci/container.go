@@ -45,7 +45,7 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 		return nil, fmt.Errorf("prepare container: the spec has no process or linux section")
 	}
 	spec := *in.Spec
-	spec.Process = n.clamp(in.Spec.Process)
+	spec.Process = n.clamp(in.Spec.Process, inUserNamespace(in.Spec))
 	bag := newBag()
 	bag.lend("root", in.Root)
 	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, RootAt: in.RootAt}

@@ -30,7 +30,7 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 	if in.Process == nil {
 		return nil, fmt.Errorf("prepare exec: no process")
 	}
-	e := program.Exec{Process: n.clamp(in.Process), Path: in.Path, Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
+	e := program.Exec{Process: n.clamp(in.Process, in.UserNamespace), Path: in.Path, Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
 	err := func() (err error) {
 		if t := in.Terminal; t != nil {
 			e.TTY = true

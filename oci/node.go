@@ -88,7 +88,10 @@ func (n *Node) clamped(format string, args ...any) {
 }
 
 // clamp returns a copy of the process that asks for nothing that this node refuses.
-func (n *Node) clamp(p *specs.Process) *specs.Process {
+//
+// A process in a user namespace never has the right to raise a limit of its own (setrlimit(2): that is
+// CAP_SYS_RESOURCE in the initial one), and its limits are set when it is in there.
+func (n *Node) clamp(p *specs.Process, inUserNamespace bool) *specs.Process {
 	c := *p
 	if p.Capabilities != nil {
 		c.Capabilities = &specs.LinuxCapabilities{
@@ -98,15 +101,18 @@ func (n *Node) clamp(p *specs.Process) *specs.Process {
 		}
 	}
 	c.Rlimits = withFiles(p.Rlimits)
+	if n.caps["CAP_SYS_RESOURCE"] && !inUserNamespace {
+		return &c
+	}
+	for i := range c.Rlimits {
+		n.clampLimit(&c.Rlimits[i])
+	}
 	if n.caps["CAP_SYS_RESOURCE"] {
 		return &c
 	}
 	if p.OOMScoreAdj != nil && *p.OOMScoreAdj < n.oomScore {
 		n.clamped("oom_score_adj below %d", n.oomScore)
 		c.OOMScoreAdj = &n.oomScore
-	}
-	for i := range c.Rlimits {
-		n.clampLimit(&c.Rlimits[i])
 	}
 	return &c
 }

@@ -53,3 +53,30 @@ func TestRootNewUserNamespace(t *testing.T) {
 		t.Errorf("a user who isn't mapped: %v", err)
 	}
 }
+
+func TestLimitsInAUserNamespace(t *testing.T) {
+	var own unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_CORE, nil, &own); err != nil {
+		t.Fatal(err)
+	}
+	if own.Max == unix.RLIM_INFINITY {
+		own.Max = 1 << 30
+		if err := unix.Prlimit(0, unix.RLIMIT_CORE, &unix.Rlimit{Cur: 0, Max: own.Max}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	warned := 0
+	n := &Node{caps: map[string]bool{"CAP_SYS_RESOURCE": true}, warned: map[string]bool{}, warn: func(string) { warned++ }}
+	score := -500
+	p := &specs.Process{OOMScoreAdj: &score, Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: own.Max + 1, Hard: own.Max + 2}}}
+	if got := n.clamp(p, false).Rlimits[0]; got.Hard != own.Max+2 || got.Soft != own.Max+1 {
+		t.Errorf("with the right to raise it: %v", got)
+	}
+	in := n.clamp(p, true)
+	if got := in.Rlimits[0]; got.Hard != own.Max || got.Soft != own.Max || warned != 1 {
+		t.Errorf("in a user namespace: %v, %d warnings", got, warned)
+	}
+	if *in.OOMScoreAdj != score {
+		t.Errorf("oom_score_adj %d, which is set before", *in.OOMScoreAdj)
+	}
+}

@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -30,6 +32,9 @@ func (r *containerCreate) makeHostPaths() step {
 				made = append(made, dirs...)
 				if err != nil {
 					return hostPathError(i, v.HostPath, "is missing and can't be made: "+err.Error())
+				}
+				if err := r.checkMapping(i); err != nil {
+					return err
 				}
 				if v.Propagation == spec.PropagationBidirectional {
 					if err := checkShared(i, v.HostPath); err != nil {
@@ -52,6 +57,20 @@ func (r *containerCreate) makeHostPaths() step {
 			return nil
 		},
 	}
+}
+
+// checkMapping tries to mount a container's i-th volume in the pod's user namespace, if it is to be: many file
+// systems can't, and the start is late to say so.
+func (r *containerCreate) checkMapping(i int) error {
+	v := r.c.config.Mounts[i]
+	own := r.c.pod.config.Security.Namespaces.OwnUser()
+	if len(v.UIDs) == 0 || own == nil || !slices.Equal(v.UIDs, own.UIDs) || !slices.Equal(v.GIDs, own.GIDs) {
+		return nil // mappings of its own are rare, and the start's
+	}
+	if err := r.m.host.mappable(v.HostPath, r.c.pod.namespaces[specs.UserNamespace]); err != nil {
+		return &spec.FieldError{Field: fmt.Sprintf("mounts[%d].uidMappings", i), Value: fmt.Sprint(v.UIDs), Rule: "host_path " + v.HostPath + ": " + err.Error()}
+	}
+	return nil
 }
 
 // makeDirectories makes what is missing of a path, and returns what it made, the outermost first.
@@ -104,4 +123,12 @@ func checkShared(i int, path string) error {
 		return hostPathError(i, path, "must be on a shared mount for BIDIRECTIONAL propagation, and the one on "+on.Mountpoint+" is not (make it by mount --make-shared)")
 	}
 	return nil
+}
+
+func (l *linux) mappable(path string, users *os.File) error {
+	f, err := mount.Mapped(path, users)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

@@ -27,6 +27,8 @@ type host interface {
 	shm(size int64, user *spec.UserNamespace) (*os.File, error)
 	// below mounts what is at a path below a detached mount; the mount itself may be used up.
 	below(mount *os.File, name string) (*os.File, error)
+	// mappable says why what is at a path can't be mounted in a user namespace, nil when it can.
+	mappable(path string, users *os.File) error
 	// pin shows a network namespace at a path; unpin is idempotent.
 	pin(namespace *os.File, path string) error
 	unpin(path string) error

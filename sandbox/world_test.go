@@ -366,6 +366,8 @@ func (h fakeHost) below(mount *os.File, name string) (*os.File, error) {
 	return os.Open(filepath.Join(mount.Name(), name))
 }
 
+func (h fakeHost) mappable(string, *os.File) error { return nil }
+
 func (h fakeHost) pin(_ *os.File, path string) error {
 	return h.do("pin", func() { h.pins[path] = true })
 }

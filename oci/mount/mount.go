@@ -68,6 +68,9 @@ func finish(fd int, name string, o program.MountOptions, idmap *os.File) (*os.Fi
 		return nil, false, errors.Join(fmt.Errorf("stat mount source %s: %w", name, err), f.Close())
 	}
 	if err := apply(fd, o, idmap); err != nil {
+		if idmap != nil && errors.Is(err, unix.EINVAL) {
+			err = fmt.Errorf("%w: %w", noMapping(fd), err)
+		}
 		return nil, false, errors.Join(fmt.Errorf("set options of mount source %s: %w", name, err), f.Close())
 	}
 	return f, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil

@@ -204,6 +204,10 @@ func TestRootUserNamespaceErrors(t *testing.T) {
 		_, err := d.Runtime.RunPodSandbox(d.Context(), &cri.RunPodSandboxRequest{Config: config})
 		wantError(t, err, codes.InvalidArgument, "namespace_options."+what, "node", "user namespace")
 	}
+	unmappable := mapped("proc", "true")
+	unmappable.Mounts = []*cri.Mount{{HostPath: "/proc/sys", ContainerPath: "/v", UidMappings: kubeletsMapping(), GidMappings: kubeletsMapping()}}
+	err := tryCreate(d, d.RunPod(harness.OnHostNetwork(inUserNamespace(d.PodConfig("proc")))), unmappable)
+	wantError(t, err, codes.InvalidArgument, "mounts[0].uidMappings", "0 1310720 65536", "/proc/sys", "proc, can't be idmapped")
 	config := inUserNamespace(d.PodConfig("small"))
 	config.Linux.SecurityContext.NamespaceOptions.UsernsOptions.Uids[0].Length = 1000
 	pod := d.RunPod(config)
