@@ -19,10 +19,11 @@ type Parts struct {
 	Containers Containers
 	Node       Node
 	Images     Images
+	Programs   Programs
 	Log        logrus.FieldLogger
 }
 
-// Server serves CRI, and the import of image archives beside it.
+// Server serves CRI, and beside it the import of image archives and the explanation of launches.
 type Server struct {
 	grpc *grpc.Server
 	end  context.CancelFunc // ends streams that would go on for ever
@@ -43,6 +44,7 @@ func NewServer(cfg Config, parts Parts) *Server {
 	})
 	v1.RegisterImageServiceServer(s, &imageService{handlers: cfg.Handlers, images: parts.Images, now: time.Now})
 	s.RegisterService(&importService, parts.Images)
+	s.RegisterService(&explainService, parts.Programs)
 	return &Server{grpc: s, end: end}
 }
 

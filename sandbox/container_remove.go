@@ -73,6 +73,7 @@ func (m *Manager) free(ctx context.Context, c *container) error {
 		m.parts.Images.RemoveSnapshot(c.id),
 		m.removeImageVolumes(c),
 		m.parts.Keeper.Forget(ctx, c.id),
+		m.dropProgram(c.pod, c.id),
 	)
 	if err != nil {
 		return err

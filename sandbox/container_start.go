@@ -228,7 +228,9 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	}
 	defer l.Close()
 	out.Program, out.Files = l.Program, l.Files
+	ordered := time.Now()
 	proc, err := s.m.launchAttended(ctx, l, out, s.m.attendant(s.c, s.spec, listener))
+	s.m.keepProgram(s.note(), l, ordered, proc, err)
 	// The root was attached, or may have been: it serves one launch.
 	err = errors.Join(err, s.c.closeRoot())
 	if err != nil {
@@ -236,6 +238,12 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	}
 	s.process = newProcess(proc.PID, proc.PidFD)
 	return nil
+}
+
+// note says whose program it is.
+func (s *start) note() *launchNote {
+	meta, image := s.c.config.Metadata, s.c.record.Image
+	return &launchNote{s.c.pod, s.c.id, fmt.Sprintf("container: %s, %s of pod %s, image %s %s", s.c.id, meta.Name, s.c.pod.title(), image.Name, image.ID)}
 }
 
 // namespaces are those that the container shares: its pod's, or another

@@ -37,6 +37,8 @@ type pod struct {
 	namespaces map[specs.LinuxNamespaceType]*os.File // the pod's own; a shared PID namespace is among them
 	shm        *os.File                              // detached tmpfs; nil: the host's /dev/shm
 	pause      *process                              // PID 1 of a shared PID namespace
+
+	programs sync.Mutex // held while a file of launch programs is written or read; see explain.go
 }
 
 // newPod makes the memory of a pod.
@@ -46,6 +48,9 @@ func newPod(ctx context.Context, rec podRecord) *pod {
 	p.publish()
 	return p
 }
+
+// title is the pod's name as people write it.
+func (p *pod) title() string { return p.config.Metadata.Namespace + "/" + p.config.Metadata.Name }
 
 func (p *pod) visible() bool { return p.info.Load() != nil }
 

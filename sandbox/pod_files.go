@@ -24,11 +24,13 @@ const (
 func (c Config) podFiles(podID string) string { return filepath.Join(c.State, "pods", podID) }
 
 // forgetPod removes what is on disk of a pod, its record last. It may be called again.
-func (m *Manager) forgetPod(podID string) error {
-	if err := os.RemoveAll(m.cfg.podFiles(podID)); err != nil {
+func (m *Manager) forgetPod(p *pod) error {
+	p.programs.Lock() // what is being written must not be in the way
+	defer p.programs.Unlock()
+	if err := os.RemoveAll(m.cfg.podFiles(p.id)); err != nil {
 		return fmt.Errorf("remove pod files: %w", err)
 	}
-	return m.records.removePod(podID)
+	return m.records.removePod(p.id)
 }
 
 // writePodFiles writes what is known before the pod has an address, into a

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -56,9 +57,12 @@ func (m *Manager) startPause(ctx context.Context, p *pod) (*process, error) {
 		return nil, err
 	}
 	defer l.Close()
+	ordered := time.Now()
 	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: pauseKey(p.id), Program: l.Program, Files: l.Files})
+	err = l.Explain(err)
+	m.keepProgram(&launchNote{p, pauseProgram, fmt.Sprintf("pod: %s, %s: PID 1 of its PID namespace", p.id, p.title())}, l, ordered, proc, err)
 	if err != nil {
-		return nil, l.Explain(err)
+		return nil, err
 	}
 	return newProcess(proc.PID, proc.PidFD), nil
 }

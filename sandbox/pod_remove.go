@@ -49,7 +49,7 @@ func (m *Manager) removePod(ctx context.Context, p *pod) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := m.forgetPod(p.id); err != nil {
+	if err := m.forgetPod(p); err != nil {
 		return err
 	}
 	m.index.removePod(p)

@@ -115,7 +115,7 @@ func (r *podRun) up(ctx context.Context) error {
 func (r *podRun) down(ctx context.Context) error {
 	err := r.tx.rollback(ctx)
 	if err == nil {
-		err = r.m.forgetPod(r.p.id)
+		err = r.m.forgetPod(r.p)
 	}
 	if err != nil {
 		return errors.Join(err, r.m.movePod(r.p, podBroken, nil))
@@ -203,13 +203,14 @@ func (m *Manager) tryNamespaces(ctx context.Context, p *pod, kinds []specs.Linux
 	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
 		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
 	}
-	return m.launchNamespaces(ctx, namespacesKey+p.id, in)
+	note := &launchNote{p, namespacesProgram, fmt.Sprintf("pod: %s, %s: its namespaces", p.id, p.title())}
+	return m.launchNamespaces(ctx, namespacesKey+p.id, in, note)
 }
 
 // userNamespace makes a user namespace for its mapping alone; the caller closes it.
 func (m *Manager) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	kinds := []specs.LinuxNamespaceType{specs.UserNamespace}
-	made, err := m.launchNamespaces(ctx, namespacesKey+newID(), oci.Pod{Namespaces: kinds, UIDs: uids, GIDs: gids})
+	made, err := m.launchNamespaces(ctx, namespacesKey+newID(), oci.Pod{Namespaces: kinds, UIDs: uids, GIDs: gids}, nil)
 	return made[specs.UserNamespace], err
 }
 
@@ -217,7 +218,7 @@ func (m *Manager) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDM
 const namespacesKey = "namespaces-"
 
 // launchNamespaces runs the program that makes namespaces.
-func (m *Manager) launchNamespaces(ctx context.Context, key string, in oci.Pod) (map[specs.LinuxNamespaceType]*os.File, error) {
+func (m *Manager) launchNamespaces(ctx context.Context, key string, in oci.Pod, note *launchNote) (map[specs.LinuxNamespaceType]*os.File, error) {
 	parent, child, err := oci.SocketPair()
 	if err != nil {
 		return nil, err
@@ -230,9 +231,12 @@ func (m *Manager) launchNamespaces(ctx context.Context, key string, in oci.Pod) 
 		return nil, err
 	}
 	defer l.Close()
+	ordered := time.Now()
 	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
+	err = l.Explain(err)
+	m.keepProgram(note, l, ordered, proc, err)
 	if err != nil {
-		return nil, l.Explain(err)
+		return nil, err
 	}
 	proc.PidFD.Close()
 	child.Close() // so that a program which sent nothing is an error, not a wait

@@ -144,7 +144,7 @@ func (r *recovery) undo(ctx context.Context, p *pod, torn bool) error {
 	}
 	err = errors.Join(errs...)
 	if err == nil {
-		err = r.m.forgetPod(p.id)
+		err = r.m.forgetPod(p)
 	}
 	if err != nil && torn {
 		return err

@@ -172,8 +172,13 @@ func (d *daemon) open() error {
 // kill kills a daemon: nothing that it does from now on has an effect.
 func (d *daemon) kill() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.die()
+	d.mu.Unlock()
+	if d.m != nil {
+		for _, p := range d.m.index.allPods() {
+			_, _ = d.m.readProgram(p, "") // waits until what it was writing is written
+		}
+	}
 }
 
 func (d *daemon) die() {

@@ -6,6 +6,7 @@
 //	berth config           the configuration in effect; its defaults; a check of a file
 //	berth images           images of the running daemon: list, pull, rm, prune, import, export, verify
 //	berth pull             the same as berth images pull
+//	berth explain          the launch program that a container got, step by step
 //	berth check            what this node has and lacks
 //	berth version
 //
@@ -48,6 +49,7 @@ func newRootCommand() *cobra.Command {
 		newConfigCommand(flags),
 		newImagesCommand(flags),
 		newPullCommand(flags),
+		newExplainCommand(flags),
 		newCheckCommand(),
 		newVersionCommand(),
 	)

@@ -125,3 +125,16 @@ ok test ! -e /t/.wh.gone
 ok test ! -e /t/opaque/.wh..wh..opq
 echo layers ok
 `
+
+// Tall returns an image of busybox with that many layers more, each of one file named for its number.
+func (b *Builder) Tall(layers int) (Named, error) {
+	trees := []*Tree{b.base}
+	for i := range layers {
+		trees = append(trees, new(Tree).Text(fmt.Sprintf("layer-%d", i), fmt.Sprintln(i)))
+	}
+	img, err := b.image(recipe{layers: trees, config: v1.Config{Cmd: []string{"sh"}}})
+	if err != nil {
+		return Named{}, fmt.Errorf("build image of %d layers: %w", layers, err)
+	}
+	return Named{Refs: []string{fmt.Sprintf("%s/format:tall-%d", FormatHost, layers)}, Image: img}, nil
+}
