@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what testing needs and is not there, on Debian: a C compiler, for the race
-# detector and for the busybox of the test images. Building berth needs only Go.
+# detector, for the busybox of the test images and for runc; crun, which is another
+# runtime to test with, and what runc is built with. Building berth needs only Go.
 set -eu
 
 missing=""
@@ -8,6 +9,9 @@ command -v gcc >/dev/null || missing="$missing gcc"
 command -v make >/dev/null || missing="$missing make"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+command -v crun >/dev/null || missing="$missing crun"
+command -v pkg-config >/dev/null || missing="$missing pkg-config"
+[ -e /usr/include/seccomp.h ] || missing="$missing libseccomp-dev"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

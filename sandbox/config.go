@@ -33,6 +33,8 @@ type Config struct {
 
 	// Root has what survives a reboot.
 	Root string `toml:"-"`
+	// Runtimes are others than berth's own executor, by handler; a table of its own in the configuration.
+	Runtimes map[string]Runtime `toml:"-"`
 	// State has what ends with the machine.
 	State string `toml:"-"`
 	// KeeperBinary is the path of berth-keeper, whose pause mode is PID 1 of pods that share their PID namespace.

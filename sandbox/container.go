@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"os"
+	"sync"
 	"sync/atomic"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -27,6 +28,8 @@ type container struct {
 	stopping *stopping     // nil: nobody stops it
 	starting *start        // nil: nobody starts it
 	ended    chan struct{} // closed once it is exited
+
+	deleting sync.Mutex // held while another runtime deletes it
 
 	spec *specs.Spec // nil: to be built from the record
 

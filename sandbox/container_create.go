@@ -101,6 +101,9 @@ func (m *Manager) newContainerRecord(p *pod, config *spec.Container, now time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", config.Image.Image, err)
 	}
+	if err := checkForeign(p, config); err != nil {
+		return nil, err
+	}
 	if err := m.checkHost(p, config); err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (m *Manager) exit(exit keeper.Exit) {
 		m.tasks.goes(func(ctx context.Context) { m.pauseEnded(ctx, id) })
 		return
 	}
-	if strings.HasPrefix(exit.Key, execKey("")) || strings.HasPrefix(exit.Key, "namespaces-") {
+	if strings.HasPrefix(exit.Key, execKey("")) || strings.HasPrefix(exit.Key, "namespaces-") || strings.HasPrefix(exit.Key, runtimeKeys) {
 		return // oneshots: whoever launched them waits by key
 	}
 	m.tasks.goes(func(ctx context.Context) { m.forget(ctx, exit.Key) })
@@ -116,6 +116,9 @@ func bookExit(rec *containerRecord, exit keeper.Exit, oom bool) {
 func (m *Manager) cleanUp(c *container) {
 	ctx, cancel := context.WithTimeout(m.tasks.base, cleanTime)
 	defer cancel()
+	if err := m.deleteForeign(ctx, c); err != nil {
+		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("runtime did not delete the container")
+	}
 	if err := m.freeCgroup(ctx, c.now().Cgroup); err != nil {
 		m.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
 	}

@@ -68,6 +68,7 @@ func (m *Manager) discard(ctx context.Context, c *container) error {
 // free frees all that a container has, its record last.
 func (m *Manager) free(ctx context.Context, c *container) error {
 	err := errors.Join(
+		m.deleteForeign(ctx, c),
 		m.freeCgroup(ctx, c.now().Cgroup),
 		c.closeRoot(),
 		m.parts.Images.RemoveSnapshot(c.id),

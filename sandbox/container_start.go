@@ -176,7 +176,11 @@ func (s *start) launch() step {
 			return s.tryLaunch(ctx)
 		},
 		undo: func(ctx context.Context) error {
-			return errors.Join(s.c.closeRoot(), s.m.parts.Keeper.Forget(ctx, s.c.id))
+			err := errors.Join(s.c.closeRoot(), s.m.deleteForeign(ctx, s.c), s.m.parts.Keeper.Forget(ctx, s.c.id))
+			if s.process != nil { // adopted, and not started
+				s.process.release()
+			}
+			return err
 		},
 	}
 }
@@ -208,6 +212,13 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	out := keeper.Launch{Key: s.c.id, MaxLine: s.m.cfg.MaxLogLine}
 	if err = s.openOutputs(&in, &out); err != nil {
 		return err
+	}
+	f, err := s.m.foreignOf(s.c.pod)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		return f.start(ctx, s, in, out)
 	}
 	listener, err := dialListener(ctx, s.spec.Linux.Seccomp)
 	if err != nil {

@@ -115,6 +115,22 @@ func (s *stopping) left() time.Duration {
 	return time.Until(s.deadline)
 }
 
+// signal sends the stop signal. Another runtime knows which of its processes is to get it; when it doesn't
+// succeed, it is the container's first process.
+func (s *stopping) signal(ctx context.Context, proc *process, sig unix.Signal) error {
+	f, err := s.m.foreignOf(s.c.pod)
+	if err == nil && f != nil {
+		err = f.signal(ctx, s.c, sig)
+	} else {
+		return proc.signal(sig)
+	}
+	if err != nil && proc.alive() {
+		s.m.log.WithFields(logrus.Fields{"container": s.c.id, "error": err}).Warn("runtime did not send the stop signal")
+		return proc.signal(sig)
+	}
+	return nil
+}
+
 func (s *stopping) run(ctx context.Context) {
 	// A stop's grace period is no reason for the daemon to stay: kubelet asks the next one again.
 	ctx, cancel := with(ctx, s.m.closing)
@@ -140,7 +156,7 @@ func (s *stopping) stop(ctx context.Context) error {
 	defer proc.release()
 	began := time.Now()
 	if s.left() > 0 {
-		if err := proc.signal(unix.Signal(s.c.now().StopSignal)); err != nil {
+		if err := s.signal(ctx, proc, unix.Signal(s.c.now().StopSignal)); err != nil {
 			return err
 		}
 		s.m.log.WithFields(logrus.Fields{"container": s.c.id, "pid": proc.pid}).Debug("stop signal sent")

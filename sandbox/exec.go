@@ -71,17 +71,20 @@ func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecRe
 	defer stderr.close()
 	defer errEnd.Close()
 	key := execKey(newID())
-	proc, err := m.launchExec(ctx, c, target, key, cmd, outEnd, errEnd)
+	exec, err := m.launchExec(ctx, c, target, key, cmd, outEnd, errEnd)
 	if err != nil {
 		return nil, errors.Join(context.Cause(ctx), err)
 	}
-	defer proc.release()
+	defer exec.proc.release()
 	// Ours must go, or the pipes never end.
 	outEnd.Close()
 	errEnd.Close()
 	exit, err := m.parts.Keeper.Wait(ctx, key)
 	if err != nil {
-		return nil, errors.Join(context.Cause(ctx), err, proc.killGroup())
+		return nil, errors.Join(context.Cause(ctx), err, exec.kill(), exec.finish())
+	}
+	if err := exec.finish(); err != nil {
+		return nil, err
 	}
 	result := &ExecResult{}
 	rec := containerRecord{}
@@ -106,7 +109,14 @@ func (r *ExecResult) trim(most int) {
 	*long = (*long)[:most-len(*short)]
 }
 
-func (m *Manager) launchExec(ctx context.Context, c *container, target *process, key string, cmd []string, stdout, stderr *os.File) (*process, error) {
+func (m *Manager) launchExec(ctx context.Context, c *container, target *process, key string, cmd []string, stdout, stderr *os.File) (*execution, error) {
+	f, err := m.foreignOf(c.pod)
+	if err != nil {
+		return nil, err
+	}
+	if f != nil {
+		return f.exec(ctx, c, key, cmd, oci.Command{Stdout: stdout, Stderr: stderr})
+	}
 	s, err := m.specOf(c)
 	if err != nil {
 		return nil, err
@@ -129,7 +139,8 @@ func (m *Manager) launchExec(ctx context.Context, c *container, target *process,
 	if err != nil {
 		return nil, err
 	}
-	return newProcess(proc.PID, proc.PidFD), nil
+	p := newProcess(proc.PID, proc.PidFD)
+	return &execution{proc: p, kill: p.killGroup, finish: func() error { return nil }}, nil
 }
 
 // collector keeps what is written to a pipe, up to a bound, and swallows the rest.

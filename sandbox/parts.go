@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/cni"
@@ -58,6 +59,7 @@ type Keeper interface {
 	Wait(ctx context.Context, key string) (keeper.Exit, error)
 	Exits() <-chan keeper.Exit
 	Kept() []keeper.Kept
+	Adopt(ctx context.Context, l keeper.Launch, p *keeper.Process) error
 	Hold(ctx context.Context, key string, files map[string]*os.File) error
 	Forget(ctx context.Context, key string) error // idempotent
 }
@@ -68,4 +70,6 @@ type Programs interface {
 	PreparePause(in oci.Pause) (*oci.Launch, error)
 	PrepareContainer(in oci.Container) (*oci.Launch, error)
 	PrepareExec(in oci.Exec) (*oci.Launch, error)
+	PrepareCommand(in oci.Command) (*oci.Launch, error)
+	Clamp(p *specs.Process) *specs.Process // to what the node grants
 }

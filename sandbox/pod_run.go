@@ -52,6 +52,9 @@ func (m *Manager) checkPod(config *spec.Pod) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
+	if err := m.checkRuntime(config); err != nil {
+		return err
+	}
 	if _, err := m.cfg.cgroup(config, "x"); err != nil {
 		return &spec.FieldError{Field: "linux.cgroup_parent", Value: config.CgroupParent, Rule: err.Error()}
 	}

@@ -351,6 +351,15 @@ func ends(t *oci.Terminal, in, out, err *os.File) []*os.File {
 	return []*os.File{in, out, err}
 }
 
+func (fakePrograms) Clamp(p *specs.Process) *specs.Process { return p }
+
+func (fakePrograms) PrepareCommand(in oci.Command) (*oci.Launch, error) {
+	l := emptyLaunch()
+	l.Program.Slots = in.Args // for the fake keeper to run
+	l.Files = ends(nil, in.Stdin, in.Stdout, in.Stderr)
+	return l, nil
+}
+
 func (fakePrograms) PrepareExec(in oci.Exec) (*oci.Launch, error) {
 	l := emptyLaunch()
 	l.Program.Slots = in.Process.Args // for the fake keeper to run
@@ -473,6 +482,11 @@ func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Proces
 		k.reaped(l.Key, p, cmd.ProcessState.Sys().(syscall.WaitStatus))
 	}()
 	return &keeper.Process{PID: p.pid, PidFD: own}, nil
+}
+
+// Adopt is for other runtimes' processes, of which this world has none.
+func (k fakeKeeper) Adopt(context.Context, keeper.Launch, *keeper.Process) error {
+	return errors.New("nothing to adopt")
 }
 
 // read reads what a process writes.

@@ -34,6 +34,8 @@ type config struct {
 	Sandbox sandbox.Config    `toml:"sandbox"`
 	Images  imagestore.Config `toml:"images"`
 	Network cni.Config        `toml:"network"`
+	// Runtimes are others than berth's own, by the handler's name in RuntimeClasses.
+	Runtimes map[string]sandbox.Runtime `toml:"runtimes"`
 }
 
 func defaultConfig() config {
@@ -93,6 +95,7 @@ func (c config) Validate() error {
 		{"sandbox", c.Sandbox.Validate},
 		{"images", c.Images.Validate},
 		{"network", c.Network.Validate},
+		{"runtimes", func() error { return sandbox.ValidateRuntimes(c.Runtimes) }},
 	} {
 		if err := room.validate(); err != nil {
 			// A room may return several errors, joined: one a line.

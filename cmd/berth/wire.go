@@ -97,7 +97,7 @@ func (r *rooms) openProcesses(ctx context.Context, cfg config, log *logrus.Logge
 
 func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (err error) {
 	own := cfg.Sandbox
-	own.Root, own.State = cfg.Root, cfg.State
+	own.Root, own.State, own.Runtimes = cfg.Root, cfg.State, cfg.Runtimes
 	if own.KeeperBinary, err = cfg.keeper(); err != nil {
 		return err
 	}
@@ -120,9 +120,10 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 		log.WithFields(logrus.Fields{"op": "user namespaces", "error": users}).Warn("node lacks a feature")
 	}
 	attributes := works(mountSetattr)
+	own := cri.Handler{Name: sandbox.Handler, RecursiveReadOnly: attributes, UserNamespaces: users == nil}
 	return cri.Config{
 		Version:  version,
-		Handlers: cri.Handlers{{Name: cri.RuntimeName, RecursiveReadOnly: attributes, UserNamespaces: users == nil}},
+		Handlers: append(cri.Handlers{own}, foreignHandlers(ctx, cfg, log)...),
 		Features: cri.Features{
 			SupplementalGroupsPolicy:  works(setGroups),
 			UserNamespacesHostNetwork: users == nil,

@@ -58,7 +58,13 @@ type Pod struct {
 // RunPod runs a pod.
 func (d *Daemon) RunPod(config *cri.PodSandboxConfig) *Pod {
 	d.t.Helper()
-	r, err := d.Runtime.RunPodSandbox(d.Context(), &cri.RunPodSandboxRequest{Config: config})
+	return d.RunPodBy("", config)
+}
+
+// RunPodBy runs a pod whose containers are made by the runtime of a handler.
+func (d *Daemon) RunPodBy(handler string, config *cri.PodSandboxConfig) *Pod {
+	d.t.Helper()
+	r, err := d.Runtime.RunPodSandbox(d.Context(), &cri.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
 	if err != nil {
 		d.t.Fatalf("run pod %s: %v", config.Metadata.Name, err)
 	}

@@ -37,7 +37,9 @@ func (s *Server) adopt(r *wire.Record, f *files) error {
 	case p.exit != nil:
 		p.death = &death{status: p.exit.Status, known: p.exit.Known, at: p.exit.At.UnixNano()}
 	default:
-		// Its parent is whoever inherited it; all that we have is its pidfd, readable at its end.
+		// When it is an orphan that came to us, reap finds it by its number.
+		s.table.byPID[p.pid] = e
+		// Else its parent is whoever inherited it; all that we have is its pidfd, readable at its end.
 		watch, werr := s.copier.Watch(p.pidfd, func() { go s.adoptedDied(e, p) })
 		p.watch = watch
 		if err == nil {

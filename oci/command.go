@@ -1,0 +1,66 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/berth-runtime/berth/oci/mount"
+	"github.com/berth-runtime/berth/oci/program"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Command is what PrepareCommand needs. All files stay the caller's.
+type Command struct {
+	Args, Env             []string // Args[0] is the absolute path of a program of the host's
+	Stdin, Stdout, Stderr *os.File // nil: /dev/null
+	// Mounts are what the program alone sees, in order.
+	Mounts []CommandMount
+}
+
+// CommandMount is something to be mounted on a path of the host that exists. One of File, Copy and Path
+// says what.
+type CommandMount struct {
+	File   *os.File // a detached mount, which serves one launch only
+	Copy   *os.File // a mount of which a copy is attached
+	Path   string   // of the host, with what is mounted below it and what will be
+	Target string
+}
+
+// PrepareCommand compiles the program that executes a program of the host's, such as another OCI runtime.
+func (n *Node) PrepareCommand(in Command) (*Launch, error) {
+	bag := newBag()
+	c := program.Command{Args: in.Args, Env: in.Env}
+	err := func() error {
+		if err := bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
+			return err
+		}
+		for _, m := range in.Mounts {
+			c.Mounts = append(c.Mounts, program.Attach{Target: m.Target})
+			slot := program.AttachSlot(m.Target)
+			var f *os.File
+			var err error
+			switch {
+			case m.File != nil:
+				bag.lend(slot, m.File)
+				continue
+			case m.Copy != nil:
+				f, _, err = mount.Clone(m.Copy, program.MountOptions{}, nil)
+			default:
+				f, _, err = mount.Bind(m.Path, program.MountOptions{Bind: true, RecursiveBind: true}, nil)
+			}
+			if err != nil {
+				return fmt.Errorf("mount on %s: %w", m.Target, err)
+			}
+			bag.give(slot, f)
+		}
+		return nil
+	}()
+	if err != nil {
+		return bag.launch(nil, err)
+	}
+	return bag.launch(program.CompileCommand(c))
+}
+
+// Clamp returns a copy of a process that asks for nothing that this node refuses, for those who launch it by
+// other means than PrepareContainer, which does the same.
+func (n *Node) Clamp(p *specs.Process) *specs.Process { return n.clamp(p) }
