@@ -76,6 +76,12 @@ var golden = map[string]func() (*Program, error){
 		c.CgroupV1 = []string{"cpu,cpuacct", "memory", "name=systemd"}
 		return CompileContainer(c)
 	},
+	"command": func() (*Program, error) {
+		return CompileCommand(Command{
+			Args: []string{"/usr/bin/crun", "create", "id"}, Env: []string{"PATH=/bin"},
+			Mounts: []Attach{{Target: "/run/bundle/rootfs"}, {Target: "/run/bundle/mounts/3"}},
+		})
+	},
 	"volumes": func() (*Program, error) {
 		c := plain()
 		c.Spec.Process.NoNewPrivileges = true
