@@ -67,6 +67,16 @@ func TestRootWholeState(t *testing.T) {
 		want := identity("0 0 0 0", "0 0 0 0", "0 10", own(t, "CapPrm"), "0", "0")
 		compare(t, look(t, d.RunPod(config), c), report{PID: 1, Status: want, Mounts: mounts(true)})
 	})
+	t.Run("user namespace", func(t *testing.T) {
+		config := d.PodConfig("users")
+		users := &cri.UserNamespace{Mode: cri.NamespaceMode_POD}
+		users.Uids = []*cri.IDMapping{{HostId: 65536 * 40, Length: 65536}}
+		users.Gids = users.Uids
+		config.Linux.SecurityContext.NamespaceOptions.UsernsOptions = users
+		c := asKubelet(container("users", "look"))
+		c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = users
+		compare(t, look(t, d.RunPod(config), c), report{PID: 1, Status: plain, Mounts: mounts(false)})
+	})
 	t.Run("shared pid namespace", func(t *testing.T) {
 		config := d.PodConfig("shared")
 		config.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_POD
