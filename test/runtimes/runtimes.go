@@ -1,5 +1,5 @@
 // Package runtimes has the OCI runtimes that berth is tested with as handlers: Debian's crun, which
-// hack/deps.sh installs, and the runc that hack/runc pins, which is built when it is first asked for.
+// hack/deps.sh installs, and the runc that hack/tools/runc pins, which is built when it is first asked for.
 package runtimes
 
 import (
@@ -60,7 +60,7 @@ func runc() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, module := filepath.Join(dir, "runc"), filepath.Join(root, "hack/runc")
+	out, module := filepath.Join(dir, "runc"), filepath.Join(root, "hack/tools/runc")
 	built, err := os.Stat(out)
 	pinned, perr := os.Stat(filepath.Join(module, "go.mod"))
 	if err == nil && perr == nil && built.ModTime().After(pinned.ModTime()) {

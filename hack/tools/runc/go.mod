@@ -1,4 +1,4 @@
-module github.com/berth-runtime/berth/hack/runc
+module github.com/berth-runtime/berth/hack/tools/runc
 
 go 1.26.2
 
