@@ -53,8 +53,8 @@ func (b *Builder) Safety() ([]Named, error) {
 		Symlink("on-cgroup", "/sys/fs/cgroup").Symlink("on-masked", "/proc/acpi"))
 	add("workdir", v1.Config{WorkingDir: "/work"}, new(Tree).Symlink("work", "/proc/self/fd/8"))
 	add("volumes", v1.Config{Volumes: map[string]struct{}{
-		"/../../../../../../.." + Outside: {}, "/linked": {}, "relative/../../../../.." + Outside: {},
-	}}, new(Tree).Symlink("linked", up))
+		"/../../../../../../.." + Outside: {}, "/linked": {}, "/climbing": {}, "relative/../../../../.." + Outside: {},
+	}}, new(Tree).Dir(inside, 0o755).Symlink("linked", Outside).Symlink("climbing", up))
 	for name, user := range map[string]string{
 		"user-2-31": "2147483648", "user-2-32": "4294967296", "user-2-32-1": "4294967297:4294967296", "user-minus": "-1", "user-2-64": "18446744073709551616",
 	} {
