@@ -122,6 +122,9 @@ func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) 
 		}
 		b.give(program.SourceSlot(m), f)
 		out[i] = program.Source{Slot: true, Dir: dir}
+		if at := mountpoint(in.Root, m.Destination); at != m.Destination {
+			out[i].At = at
+		}
 	}
 	return out, nil
 }

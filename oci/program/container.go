@@ -45,6 +45,9 @@ type Container struct {
 type Source struct {
 	Slot bool
 	Dir  bool // what is mounted is a directory; true for file systems
+	// At is where the mountpoint is to be made, when it is missing and its destination has a symlink that
+	// leads to nothing: where that leads. "": the destination.
+	At string
 }
 
 // SourceSlot is the name of the slot of the detached mount for a destination.
@@ -206,7 +209,11 @@ func (b *builder) mount(in Container, i int, fs map[string]Reg, attached map[str
 		if err := checkProc(mt); err != nil {
 			b.fail("%w", err)
 		}
-		b.attach(b.fd(SourceSlot(mt)), mt.Destination, in.Sources[i].Dir)
+		dest := mt.Destination
+		if at := in.Sources[i].At; at != "" && resolveFor(dest) == inRoot && resolveFor(at) == inRoot {
+			dest = at
+		}
+		b.attach(b.fd(SourceSlot(mt)), dest, in.Sources[i].Dir)
 		if in.DevicesMade && path.Clean(mt.Destination) == "/dev" && fs[devices] == 0 {
 			fs[devices] = b.reg()
 			b.open(b.fd(SourceSlot(mt)), ".", unix.O_PATH|unix.O_DIRECTORY, 0, noLinks, "O_PATH|O_DIRECTORY").into(fs[devices])
