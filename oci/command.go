@@ -63,4 +63,4 @@ func (n *Node) PrepareCommand(in Command) (*Launch, error) {
 
 // Clamp returns a copy of a process that asks for nothing that this node refuses, for those who launch it by
 // other means than PrepareContainer, which does the same.
-func (n *Node) Clamp(p *specs.Process) *specs.Process { return n.clamp(p) }
+func (n *Node) Clamp(p *specs.Process) *specs.Process { return n.clamp(p, false) }
