@@ -108,7 +108,9 @@ func (b *bag) sources(spec *specs.Spec, in Container) ([]program.Source, error) 
 		given := in.Mounts[m.Destination]
 		switch {
 		case in.Terminal != nil && in.Terminal.Devpts != nil && m.Type == "devpts":
-			f, dir, err = mount.Clone(in.Terminal.Devpts, program.MountOptions{}, nil)
+			b.lend(program.SourceSlot(m), in.Terminal.Devpts) // nobody else wants it, and before Linux 6.15 there is no copy
+			out[i] = program.Source{Slot: true, Dir: true}
+			continue
 		case given != nil:
 			f, dir, err = mount.Clone(given, o, users)
 		case o.Bind || m.Type == "bind":

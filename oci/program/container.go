@@ -2,6 +2,7 @@ package program
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -68,6 +69,7 @@ type Seccomp struct {
 // and those that in's fields name.
 func CompileContainer(in Container) (*Program, error) {
 	b := newBuilder()
+	in.Spec = in.withCgroupType()
 	spec := in.Spec
 	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 {
 		b.fail("compile container: the spec has no process, arguments or linux section")
@@ -114,6 +116,22 @@ func CompileContainer(in Container) (*Program, error) {
 	}
 	b.process(spec.Process, process{linux: spec.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, terminal: terminal, tty: in.TTY, hostProc: proc, makeCwd: true})
 	return b.program()
+}
+
+// withCgroupType is the spec with mounts of type cgroup as the node has them: on v2 that is what the word
+// means (runtime-spec, "Default Filesystems", as all runtimes read it).
+func (in Container) withCgroupType() *specs.Spec {
+	if len(in.CgroupV1) > 0 {
+		return in.Spec
+	}
+	spec := *in.Spec
+	spec.Mounts = slices.Clone(spec.Mounts)
+	for i := range spec.Mounts {
+		if spec.Mounts[i].Type == "cgroup" {
+			spec.Mounts[i].Type = "cgroup2"
+		}
+	}
+	return &spec
 }
 
 // hide makes the process unreadable for others before it enters what others can see: it is a copy of

@@ -52,6 +52,9 @@ func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
 	}
 	b.labelf("make the empty file system for masked paths")
 	empty := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "size=4k", "nr_inodes=1"})
+	// Over the root for as long as it is copied: before Linux 6.15 a detached mount can't be. Paths are opened
+	// from what lies below it.
+	b.call(unix.SYS_MOVE_MOUNT, empty.arg(), b.str(""), cwd(), b.str("/"), flags(unix.MOVE_MOUNT_F_EMPTY_PATH, "F_EMPTY_PATH"))
 	b.labelf("open the null device for masked files")
 	null := b.reg()
 	base, rel := b.pathBase("/dev/null", fs)
@@ -72,6 +75,10 @@ func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
 		b.okHere(dirDone)
 		b.free = append(b.free, t)
 	}
+	b.labelf("put the empty file system away")
+	b.call(unix.SYS_FCHDIR, empty.arg())
+	b.call(unix.SYS_UMOUNT2, b.str("."), flags(unix.MNT_DETACH, "MNT_DETACH"))
+	b.call(unix.SYS_CHDIR, b.str("/"))
 	b.close(null)
 	b.close(empty)
 }

@@ -129,6 +129,8 @@ func (b *builder) pivotInto() {
 
 func (b *builder) changeRoot(root Arg) {
 	b.call(unix.SYS_FCHDIR, root)
+	// A copy of a mount of the host is its peer, and pivot_root(2) takes no shared root.
+	b.call(unix.SYS_MOUNT, num(0), b.str("."), num(0), flags(unix.MS_REC|unix.MS_SLAVE, "MS_REC|MS_SLAVE"))
 	b.call(unix.SYS_PIVOT_ROOT, b.str("."), b.str("."))
 	b.call(unix.SYS_UMOUNT2, b.str("."), flags(unix.MNT_DETACH, "MNT_DETACH"))
 	b.call(unix.SYS_CHDIR, b.str("/"))
