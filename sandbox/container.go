@@ -33,7 +33,7 @@ type container struct {
 
 	spec *specs.Spec // nil: to be built from the record
 
-	stopped atomic.Bool // its poststop hooks have been run
+	poststop sync.Once // its poststop hooks
 
 	// Who has the pod's turn also has these, which the start uses up.
 	root  *os.File      // detached mount of its root; nil: to be mounted

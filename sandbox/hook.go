@@ -120,16 +120,18 @@ func (m *Manager) attendant(c *container, s *specs.Spec, listener *oci.Listener)
 // poststop runs the hooks of a container that is gone, and removes the bundle, which
 // says that it was started and they have not been run.
 func (m *Manager) poststop(ctx context.Context, c *container) {
-	if _, err := os.Lstat(m.bundle(c)); errors.Is(err, fs.ErrNotExist) || !c.stopped.CompareAndSwap(false, true) {
+	if _, err := os.Lstat(m.bundle(c)); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	s, err := m.specOf(c)
-	if err == nil {
-		err = m.runHooks(ctx, c, s, oci.Poststop, 0)
-	}
-	if err := errors.Join(err, m.removeBundle(c)); err != nil {
-		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("hook failed after the container's end")
-	}
+	c.poststop.Do(func() { // a removal meanwhile waits
+		s, err := m.specOf(c)
+		if err == nil {
+			err = m.runHooks(ctx, c, s, oci.Poststop, 0)
+		}
+		if err := errors.Join(err, m.removeBundle(c)); err != nil {
+			m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("hook failed after the container's end")
+		}
+	})
 }
 
 // afterStop is poststop under a deadline of its own, for a container that did not

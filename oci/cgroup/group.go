@@ -75,8 +75,8 @@ func (t *Tree) makeDir(root, p string) error {
 			return err
 		}
 	}
-	// An empty one is made anew: Linux from 6.14 on kills what is cloned into a group (CLONE_INTO_CGROUP) that
-	// cgroup.kill was ever written to, as it compares the group's count of kills with that of the cloner's group.
+	// An empty one is made anew: Linux (6.18 at least) kills what is cloned into a group (CLONE_INTO_CGROUP) that
+	// cgroup.kill was written to before.
 	if errors.Is(err, unix.EEXIST) && unix.Rmdir(filepath.Join(root, p)) == nil {
 		err = mkdir(filepath.Join(root, p), plainMode)
 	}

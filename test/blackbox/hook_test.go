@@ -75,3 +75,19 @@ func TestRootKeeperKilledDuringHook(t *testing.T) {
 		pod.Remove()
 	}
 }
+
+// TestRootRemovalWaitsForPoststop: a container is gone when its last hook is.
+func TestRootRemovalWaitsForPoststop(t *testing.T) {
+	d, dir := withCDI(t)
+	log := filepath.Join(dir, "log")
+	devices(t, dir, `{"name": "slow", "containerEdits": {"hooks": [{"hookName": "poststop", "path": "/bin/sh", "args": ["sh", "-c", "echo began >> `+log+`; sleep 1; test -e config.json && echo ended >> `+log+`"], "env": ["PATH=/bin:/usr/bin"]}]}}`)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("removal")))
+	config := harness.ContainerConfig("c", harness.Sleep)
+	config.CDIDevices = []*cri.CDIDevice{{Name: "test.example/kind=slow"}}
+	c := pod.Run(config)
+	c.Stop(0)
+	c.Remove()
+	text, err := os.ReadFile(log)
+	check(t, err)
+	want(t, "what the hook did", string(text), "began\nended\n")
+}
