@@ -264,6 +264,9 @@ func (c *container) closeRoot() error {
 func (r *containerCreate) build() step {
 	return step{name: "build the spec", do: func(context.Context) (err error) {
 		r.c.spec, err = r.m.buildSpec(r.c.pod, &r.c.record)
+		if s := r.c.config.Security.Seccomp; err == nil && s != nil && s.Kind == spec.ProfileLocalhost {
+			r.c.record.Seccomp = r.c.spec.Linux.Seccomp
+		}
 		return err
 	}}
 }

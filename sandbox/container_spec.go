@@ -45,7 +45,11 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !rec.Config.Security.Privileged {
+	switch {
+	case rec.Config.Security.Privileged:
+	case rec.Seccomp != nil:
+		out.Linux.Seccomp = rec.Seccomp
+	default:
 		out.Linux.Seccomp, err = m.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
 	}
 	return out, err

@@ -39,25 +39,27 @@ func (r *podRecord) info() *PodInfo {
 
 // containerRecord is what is on disk of a container.
 type containerRecord struct {
-	Version    int             `json:"version"`
-	ID         string          `json:"id"`
-	PodID      string          `json:"pod"`
-	Boot       string          `json:"boot"`
-	State      ContainerState  `json:"state"`
-	Config     *spec.Container `json:"config"`
-	Image      imageRecord     `json:"image"`
-	Edits      *specs.Spec     `json:"edits,omitempty"` // what its CDI devices add, as the node's files had it when it was made
-	User       *spec.User      `json:"user,omitempty"`
-	LogPath    string          `json:"logPath,omitempty"`
-	StopSignal int             `json:"stopSignal"`
-	Cgroup     string          `json:"cgroup"`
-	PID        int             `json:"pid,omitempty"`
-	CreatedAt  time.Time       `json:"createdAt"`
-	StartedAt  time.Time       `json:"startedAt,omitzero"`
-	FinishedAt time.Time       `json:"finishedAt,omitzero"`
-	ExitCode   int32           `json:"exitCode,omitempty"`
-	Reason     string          `json:"reason,omitempty"`
-	Message    string          `json:"message,omitempty"`
+	Version int             `json:"version"`
+	ID      string          `json:"id"`
+	PodID   string          `json:"pod"`
+	Boot    string          `json:"boot"`
+	State   ContainerState  `json:"state"`
+	Config  *spec.Container `json:"config"`
+	Image   imageRecord     `json:"image"`
+	// Seccomp is a profile of the client's, whose file may be gone or changed by the time of an exec.
+	Seccomp    *specs.LinuxSeccomp `json:"seccomp,omitempty"`
+	Edits      *specs.Spec         `json:"edits,omitempty"` // what its CDI devices add, as the node's files had it when it was made
+	User       *spec.User          `json:"user,omitempty"`
+	LogPath    string              `json:"logPath,omitempty"`
+	StopSignal int                 `json:"stopSignal"`
+	Cgroup     string              `json:"cgroup"`
+	PID        int                 `json:"pid,omitempty"`
+	CreatedAt  time.Time           `json:"createdAt"`
+	StartedAt  time.Time           `json:"startedAt,omitzero"`
+	FinishedAt time.Time           `json:"finishedAt,omitzero"`
+	ExitCode   int32               `json:"exitCode,omitempty"`
+	Reason     string              `json:"reason,omitempty"`
+	Message    string              `json:"message,omitempty"`
 }
 
 // imageRecord is what a container remembers of its image, which may be removed

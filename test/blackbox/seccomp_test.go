@@ -74,6 +74,19 @@ func TestRootSeccompHoldsForExecs(t *testing.T) {
 	}
 }
 
+// TestRootSeccompOutlivesItsFile: an exec has the profile that the container was made with,
+// whatever becomes of the file and of the daemon.
+func TestRootSeccompOutlivesItsFile(t *testing.T) {
+	d := start(t)
+	config := harness.ContainerConfig("c", harness.Sleep)
+	config.Linux.SecurityContext.Seccomp = localhost(t, onMkdir(`"action": "SCMP_ACT_ERRNO"`))
+	c := d.RunPod(harness.OnHostNetwork(d.PodConfig("file"))).Run(config)
+	check(t, os.Remove(config.Linux.SecurityContext.Seccomp.LocalhostRef))
+	d.Kill()
+	d.Restart()
+	want(t, "mkdir in an exec", c.Exec("mkdir /tmp/d 2>&1 || true"), "mkdir: can't create directory '/tmp/d': Operation not permitted")
+}
+
 // TestRootSeccompArchitectures runs a 32-bit program under profiles that name its
 // architecture, and that don't.
 func TestRootSeccompArchitectures(t *testing.T) {
