@@ -28,15 +28,9 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 	for i := range spec.DeclaredVolumes(in.Image, rec.Config.Mounts) {
 		in.VolumePaths = append(in.VolumePaths, m.parts.Images.VolumePath(rec.ID, i))
 	}
-	var err error
-	if rec.Config.Security.Privileged {
-		in.HostDevices, err = hostdev.All()
-	}
+	err := findDevices(&in, rec)
 	if err != nil {
 		return nil, err
-	}
-	if in.Devices, err = hostdev.Lookup(rec.Config.Devices); err != nil {
-		return nil, &spec.FieldError{Field: "devices", Value: deviceNames(rec.Config.Devices), Rule: err.Error()}
 	}
 	if in.AppArmorProfile, err = m.appArmor.choose(rec.Config.Security.AppArmor, rec.Config.Security.Privileged); err != nil {
 		return nil, err
@@ -53,6 +47,25 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 		out.Linux.Seccomp, err = m.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
 	}
 	return out, err
+}
+
+// findDevices looks up the host's devices that a container is to have. One that runs has
+// its nodes, which may be gone from the host: its Spec only serves execs.
+func findDevices(in *spec.Input, rec *containerRecord) (err error) {
+	switch rec.State {
+	case containerCreating, ContainerCreated, containerStarting:
+	default:
+		return nil
+	}
+	if rec.Config.Security.Privileged {
+		if in.HostDevices, err = hostdev.All(); err != nil {
+			return err
+		}
+	}
+	if in.Devices, err = hostdev.Lookup(rec.Config.Devices); err != nil {
+		return &spec.FieldError{Field: "devices", Value: deviceNames(rec.Config.Devices), Rule: err.Error()}
+	}
+	return nil
 }
 
 // cdiEdits are what the container's CDI devices add; nil when it asks for none.

@@ -59,6 +59,19 @@ func TestRootDevices(t *testing.T) {
 	}
 }
 
+// TestRootExecWithoutTheHostsDevice: a device that was unplugged is no matter of an exec's.
+func TestRootExecWithoutTheHostsDevice(t *testing.T) {
+	dir := deviceDir(t)
+	d := start(t)
+	config := harness.ContainerConfig("c", harness.Sleep)
+	config.Devices = []*cri.Device{{HostPath: dir + "/nothing", ContainerPath: "/dev/nothing", Permissions: "rwm"}}
+	c := d.RunPod(harness.OnHostNetwork(d.PodConfig("unplugged"))).Run(config)
+	check(t, os.Remove(dir+"/nothing"))
+	d.Kill()
+	d.Restart()
+	want(t, "device in the container", c.Exec("stat -c %t:%T /dev/nothing"), "1:3")
+}
+
 func TestRootBadDevices(t *testing.T) {
 	dir := deviceDir(t)
 	d := start(t)
