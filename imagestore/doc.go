@@ -18,7 +18,8 @@
 //	origins/<chain id>   what of the layer's tar isn't in its files, to make it again
 //	snapshots/<key>/     snapshot.json, fs/ (upper), work/ (no fs and work in a read-only view)
 //	mountpoints/         lies below every snapshot's layers: where containers get something mounted
-//	staging/<random>/    layers in the making, and what is being deleted
+//	unpacking/<random>/  layers in the making, and those whose pull failed and may be tried again
+//	staging/<random>/    snapshots in the making, and what is being deleted
 //
 // Invariants:
 //   - An image in images.db is whole on disk: layers are unpacked into staging, checked, synced (syncfs(2), once a pull), renamed, and

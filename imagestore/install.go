@@ -175,7 +175,7 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 	case <-ctx.Done():
 		return "", layer.Unpacked{}, context.Cause(ctx)
 	}
-	if dir, err = s.newStaging("layer"); err != nil {
+	if dir, err = s.newStaging("unpacking", "layer"); err != nil {
 		return "", layer.Unpacked{}, err
 	}
 	origin, err := makeStagedLayer(dir)

@@ -77,6 +77,9 @@ func (s *Store) sweep() error {
 	if err := s.sweepDir("snapshots", known); err != nil {
 		return err
 	}
+	if err := s.sweepDir("unpacking", nil); err != nil {
+		return err
+	}
 	return s.bin.emptyOld()
 }
 

@@ -104,7 +104,7 @@ func (s *Store) snapshotDir(key string) string { return filepath.Join(s.root, "s
 
 // makeSnapshot makes the directories aside and renames them to their place.
 func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
-	dir, err := s.newStaging("snapshot")
+	dir, err := s.newStaging("staging", "snapshot")
 	if err != nil {
 		return err
 	}

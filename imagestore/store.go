@@ -93,10 +93,13 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"", "layers", "origins", "staging", "snapshots"} {
+	for _, dir := range []string{"", "layers", "origins", "staging", "unpacking", "snapshots"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			return nil, err
 		}
+	}
+	if err := spread(filepath.Join(root, "unpacking")); err != nil {
+		return nil, err
 	}
 	if err := makeMountpoints(filepath.Join(root, mountpoints)); err != nil {
 		return nil, err
@@ -148,9 +151,9 @@ func (s *Store) throwLayer(chain string) error {
 	return errors.Join(s.bin.throw(s.layerDir(chain)), s.bin.throw(s.originFile(chain)))
 }
 
-// newStaging makes a directory that is the caller's until discard or staged.
-func (s *Store) newStaging(prefix string) (string, error) {
-	dir := filepath.Join(s.root, "staging", prefix+"-"+rand.Text())
+// newStaging makes a directory, in "staging" or "unpacking", that is the caller's until discard or staged.
+func (s *Store) newStaging(in, prefix string) (string, error) {
+	dir := filepath.Join(s.root, in, prefix+"-"+rand.Text())
 	s.mu.Lock()
 	s.making[dir] = true // first: a sweep that sees the directory must know it
 	s.mu.Unlock()

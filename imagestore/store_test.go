@@ -227,8 +227,10 @@ func wantClean(t testing.TB, s *Store, layers int) {
 	if got := entries(t, s.root+"/layers"); len(got) != layers {
 		t.Errorf("layers on disk: %d, want %d", len(got), layers)
 	}
-	if got := entries(t, s.root+"/staging"); len(got) != 0 {
-		t.Errorf("left in staging: %v", got)
+	for _, dir := range []string{"/staging", "/unpacking"} {
+		if got := entries(t, s.root+dir); len(got) != 0 {
+			t.Errorf("left in %s: %v", dir, got)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -86,6 +86,10 @@ func (s *Store) sweepNow() error {
 	if err != nil {
 		return err
 	}
+	unpacking, err := os.ReadDir(filepath.Join(s.root, "unpacking"))
+	if err != nil {
+		return err
+	}
 	s.mu.Lock() // held to the end: a snapshot may get the key of one that went
 	defer s.mu.Unlock()
 	known := func(name string) bool { return s.layers["sha256:"+name] != nil }
@@ -93,6 +97,7 @@ func (s *Store) sweepNow() error {
 		s.sweepEntries("layers", layers, known),
 		s.sweepEntries("origins", origins, known),
 		s.sweepEntries("snapshots", snapshots, func(name string) bool { return s.snapshots[name] != nil }),
+		s.sweepEntries("unpacking", unpacking, func(name string) bool { return s.making[filepath.Join(s.root, "unpacking", name)] }),
 		s.sweepEntries("staging", staging, func(name string) bool {
 			return s.making[filepath.Join(s.root, "staging", name)] || strings.HasPrefix(name, binPrefix)
 		}))

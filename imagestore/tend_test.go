@@ -97,11 +97,11 @@ func TestRootSweep(t *testing.T) {
 	if err := s.PrepareSnapshot(t.Context(), "c1", img.ID); err != nil {
 		t.Fatal(err)
 	}
-	mine, err := s.newStaging("layer") // of a pull that runs
+	mine, err := s.newStaging("unpacking", "layer") // of a pull that runs
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, orphan := range []string{"layers/0123", "snapshots/c2/fs", "staging/layer-1/usr", "staging/" + binPrefix + "1/x"} {
+	for _, orphan := range []string{"layers/0123", "snapshots/c2/fs", "staging/snapshot-1/fs", "unpacking/layer-1/files", "staging/" + binPrefix + "1/x"} {
 		if err := os.MkdirAll(filepath.Join(s.root, orphan), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +110,8 @@ func TestRootSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.bin.wait()
-	if got := entries(t, s.root+"/staging"); len(got) != 1 || got[0] != filepath.Base(mine) {
-		t.Errorf("staging %v", got)
+	if got := entries(t, s.root+"/unpacking"); len(got) != 1 || got[0] != filepath.Base(mine) {
+		t.Errorf("unpacking %v", got)
 	}
 	s.discard(mine)
 	wantClean(t, s, 1)
