@@ -56,7 +56,7 @@ FORCE:
 
 # Of test/blackbox, what cgroups and the kernel have a part in.
 V2 := ./oci/... ./sandbox
-V2_BLACKBOX := Cgroup|Resource|RootUpdate|OOM|ContainerLife|ExitCodes|SharedPID|ExecSync|ExecTimeout|StopSignal|Volumes|Propagation|TestRootSecurity$$|Privileged|ImageVolume|Terminal
+V2_BLACKBOX := Cgroup|Resource|RootUpdate|OOM|ContainerLife|ExitCodes|SharedPID|ExecSync|ExecTimeout|StopSignal|Volumes|Propagation|TestRootSecurity$$|Privileged|ImageVolume|Terminal|UserNamespace|PrivateCgroups
 V2_SYSTEMD := Scope|Slice|RootCreate|RootKill|RootUpdate|Cgroup|Resource|OOM|ContainerLife|SharedPID
 VM_TEST = $(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -timeout 20m -exec '$(CURDIR)/$(BIN)/vm exec'
 
