@@ -80,7 +80,7 @@ func benchmarkLaunch(b *testing.B, n *Node, in Container) {
 	launcher := newLauncher(b)
 	var prepared, launched []time.Duration
 	for b.Loop() {
-		root, _, err := mount.Bind(dir, private, nil)
+		root, _, err := mount.Bind(dir, program.MountOptions{}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

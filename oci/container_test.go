@@ -17,10 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// private is a root without peers: where the host's own mounts are shared, as systemd has them, what is
-// mounted in a copy of one would show there too.
-var private = program.MountOptions{Propagation: unix.MS_PRIVATE}
-
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -97,7 +93,7 @@ type ran struct {
 // runContainer runs a spec in a copy of the root directory and returns what its probe reported.
 func runContainer(t testing.TB, n *Node, in Container, dir string) (ran, error) {
 	t.Helper()
-	root, _, err := mount.Bind(dir, private, nil)
+	root, _, err := mount.Bind(dir, program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/mount"
+	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -62,7 +63,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 func TestRootExecJoinsTheContainer(t *testing.T) {
 	needRoot(t)
 	n := testNode(t)
-	root, _, err := mount.Bind(rootDir(t), private, nil)
+	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestRootExecRefusesMagicLinkAsWorkingDirectory(t *testing.T) {
 	for _, cwd := range []string{"/proc/self/fd/3", "/proc/self/cwd", "/proc/thread-self/root"} {
 		s := testSpec()
 		s.Process.Cwd = cwd
-		root, _, err := mount.Bind(dir, private, nil)
+		root, _, err := mount.Bind(dir, program.MountOptions{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +145,7 @@ func TestRootTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer term.Close()
-	root, _, err := mount.Bind(rootDir(t), private, nil)
+	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func attended(t *testing.T, n *Node, s *specs.Spec, a Attendant) (out string, me
 	if err := os.Mkdir(filepath.Join(bundle, "rootfs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	root, _, err := mount.Bind(rootDir(t), private, nil)
+	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

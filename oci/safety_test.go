@@ -64,7 +64,7 @@ func TestRootLaunchCantBeLookedInto(t *testing.T) {
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
 	s.Process.Args = []string{"probe", "spy"}
 	dir := rootDir(t)
-	root, _, err := mount.Bind(dir, private, nil)
+	root, _, err := mount.Bind(dir, program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestRootConsoleCantBeRedirected(t *testing.T) {
 			defer term.Close()
 			s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Destination, "/dev") })
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "bind", Source: dev, Options: []string{"rbind"}})
-			root, _, err := mount.Bind(rootDir(t), private, nil)
+			root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/berth-runtime/berth/oci/mount"
+	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +87,7 @@ func TestJoinTerminalRefusesWhatIsNoDevpts(t *testing.T) {
 func TestRootExecOnTerminal(t *testing.T) {
 	needRoot(t)
 	n := testNode(t)
-	root, _, err := mount.Bind(rootDir(t), private, nil)
+	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

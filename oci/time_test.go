@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berth-runtime/berth/oci/mount"
+	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,7 @@ func checkClocks(t *testing.T, what string, r report) {
 // waiting starts a container whose program waits, and returns a descriptor of its first process.
 func waiting(t *testing.T, n *Node, s *specs.Spec) *os.File {
 	t.Helper()
-	root, _, err := mount.Bind(rootDir(t), private, nil)
+	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Bind returns a detached copy of the mount tree at a path of the host, with the options applied:
-// attributes, propagation, recursion. idmap is a user namespace whose mapping the copy gets, nil for
+// attributes, propagation (private when they name none), recursion. idmap is a user namespace whose mapping the copy gets, nil for
 // none. Symlinks in source are followed. dir says whether the source is a directory.
 //
 // Errors name the source and the step; a missing source wraps fs.ErrNotExist, a file system that can't be
@@ -24,6 +24,10 @@ func Bind(source string, o program.MountOptions, idmap *os.File) (file *os.File,
 	fd, err := retry(func() (int, error) { return unix.OpenTree(unix.AT_FDCWD, source, flags) })
 	if err != nil {
 		return nil, false, fmt.Errorf("open mount source %s: %w", source, err)
+	}
+	if o.Propagation == 0 {
+		// A copy of a shared mount, as systemd has them all, is its peer: what is mounted on it would show on the host.
+		o.Propagation, o.RecursivePropagation = unix.MS_PRIVATE, o.RecursiveBind
 	}
 	return finish(fd, source, o, idmap)
 }
