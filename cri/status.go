@@ -49,6 +49,7 @@ var outcomes = []outcome{
 	{spec.ErrNoCommand, "spec.ErrNoCommand", codes.InvalidArgument, ""},
 	{spec.ErrNoSuchUser, "spec.ErrNoSuchUser", codes.InvalidArgument, ""},
 	{spec.ErrUserFile, "spec.ErrUserFile", codes.FailedPrecondition, ""},
+	{imagestore.ErrPanicked, "imagestore.ErrPanicked", codes.Internal, ""},
 	{imagestore.ErrNotFound, "imagestore.ErrNotFound", codes.NotFound, ""},
 	{imagestore.ErrInvalidReference, "imagestore.ErrInvalidReference", codes.InvalidArgument, ""},
 	{imagestore.ErrUnavailable, "imagestore.ErrUnavailable", codes.Unknown, "RegistryUnavailable: "},

@@ -1,6 +1,10 @@
 package imagestore
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/berth-runtime/berth/imagestore/fault"
+)
 
 // What callers can tell apart with errors.Is. Each error of this package that has one of these causes wraps it.
 var (
@@ -27,4 +31,6 @@ var (
 	ErrExists = errors.New("snapshot exists")
 	// ErrInUse: another process has the store open.
 	ErrInUse = errors.New("image store is in use")
+	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.
+	ErrPanicked = fault.ErrPanicked
 )

@@ -17,7 +17,7 @@ import (
 // archive, which must then hold one image for this node. An image without any name is kept under its id. Reading r must end when
 // ctx does for Import to return at once. Errors: ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrInvalidReference.
 func (s *Store) Import(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
-	images, err := s.importAll(ctx, r, name)
+	images, err := guarded(s.log, "import images", func() ([]*Image, error) { return s.importAll(ctx, r, name) })
 	if err != nil {
 		return nil, fmt.Errorf("import images: %w", classify(err))
 	}

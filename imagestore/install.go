@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berth-runtime/berth/imagestore/fault"
 	"github.com/berth-runtime/berth/imagestore/layer"
 	"github.com/berth-runtime/berth/imagestore/manifest"
 )
@@ -107,7 +108,8 @@ func (s *Store) unpackAll(ctx context.Context, blobs manifest.Blobs, missing []m
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range order {
 		group.Go(func() error {
-			if err := s.unpackShared(ctx, blobs, l, budget); err != nil {
+			err := fault.Guard(func() error { return s.unpackShared(ctx, blobs, l, budget) })
+			if err != nil {
 				return fmt.Errorf("layer %s: %w", cmp.Or(l.Blob.Digest, l.DiffID), err)
 			}
 			progressOf(ctx).set(l, LayerDone, 0)
@@ -193,7 +195,11 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 		return counted{blob, l, progressOf(ctx)}, nil
 	}
 	want := layer.Blob{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}
-	done, err := layer.Unpack(ctx, filesOf(dir), origin, open, want, budget, dog.touch)
+	var done layer.Unpacked
+	err = fault.Guard(func() (err error) { // here, so that the caller learns of dir
+		done, err = layer.Unpack(ctx, filesOf(dir), origin, open, want, budget, dog.touch)
+		return err
+	})
 	if err == nil {
 		done.Bytes, err = addSize(done.Bytes, origin)
 	}

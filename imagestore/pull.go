@@ -30,7 +30,7 @@ func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error
 	}
 	auth = normal(auth)
 	img, err := s.flights.join(ctx, flightKey(named, auth), func(ctx context.Context) (*Image, error) {
-		return s.pull(ctx, named, auth)
+		return guarded(s.log, "pull image "+named.String(), func() (*Image, error) { return s.pull(ctx, named, auth) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pull image %s: %w", named, err)

@@ -118,7 +118,10 @@ func (s *Store) checkLayer(ctx context.Context, chain string) (LayerCheck, error
 		check.Problem = "it can't be checked: its tar brought a file twice, or was unpacked by an earlier berth"
 		return check, nil
 	}
-	switch err := s.checkFiles(ctx, chain, record.DiffID); {
+	_, err := guarded(s.log, "check layer "+check.Layer, func() (struct{}, error) {
+		return struct{}{}, s.checkFiles(ctx, chain, record.DiffID)
+	})
+	switch {
 	case ctx.Err() != nil:
 		return check, context.Cause(ctx)
 	case errors.Is(err, layer.ErrCorrupt), errors.Is(err, os.ErrNotExist):

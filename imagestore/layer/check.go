@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/imagestore/fault"
 )
 
 // Check tells whether the layer in dir still is what it was unpacked from: the tar made of its files and the origin must have the diff-ID, and
@@ -27,7 +29,7 @@ func Check(ctx context.Context, dir string, origin io.Reader, diffID digest.Dige
 	sum := sha256.New()
 	assembled := make(chan error, 1)
 	go func() { // ends with its pipe's reader
-		err := Assemble(ctx, dir, origin, io.MultiWriter(sum, w))
+		err := fault.Guard(func() error { return Assemble(ctx, dir, origin, io.MultiWriter(sum, w)) })
 		w.CloseWithError(err)
 		assembled <- err
 	}()

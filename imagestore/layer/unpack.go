@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berth-runtime/berth/imagestore/fault"
 )
 
 var (
@@ -96,9 +98,9 @@ func Unpack(ctx context.Context, dir string, origin io.Writer, open Opener, want
 		received: newConveyor(ctx), inflated: newConveyor(ctx), verified: newConveyor(ctx)}
 	// The stages end with their input, or with ctx, which ends before Wait below whenever this function returns.
 	var stages sync.WaitGroup
-	stages.Go(func() { p.received.end(p.receive(ctx, open)) })
-	stages.Go(func() { p.inflated.end(p.decompress(ctx)) })
-	stages.Go(func() { p.verified.end(p.verify()) })
+	stages.Go(func() { p.received.end(fault.Guard(func() error { return p.receive(ctx, open) })) })
+	stages.Go(func() { p.inflated.end(fault.Guard(func() error { return p.decompress(ctx) })) })
+	stages.Go(func() { p.verified.end(fault.Guard(p.verify)) })
 	defer stages.Wait()
 	defer cancel()
 
