@@ -194,8 +194,38 @@ func missing(err error) bool {
 	return errors.As(err, &none) || errors.Is(err, syscall.ENODEV)
 }
 
-// Move takes the interface with an index into another namespace, where it is called name, has an alias ("" for none) and is down.
+// Move takes the interface with an index into another namespace, where it is called name, has an alias ("" for none) and is down. It is
+// EEXIST, and nothing is changed, when the name is taken there.
 func (s *Space) Move(index int, to *Space, name, alias string) error {
+	l, err := s.LinkAt(index)
+	if err != nil {
+		return err
+	}
+	if l == nil {
+		return fmt.Errorf("move interface %d to %s: %w", index, name, syscall.ENODEV)
+	}
+	taken, err := to.Link(name)
+	if err != nil {
+		return err
+	}
+	if taken != nil {
+		return fmt.Errorf("move interface %s to %s: %w", l.Attrs().Name, name, syscall.EEXIST)
+	}
+	err = s.move(index, to, name, alias)
+	if err == nil {
+		return nil
+	}
+	// The kernel moves first, and renames then: what is there under its old name goes back.
+	if still, look := s.LinkAt(index); look != nil || still != nil {
+		return err
+	}
+	if half, look := to.Link(l.Attrs().Name); look == nil && half != nil {
+		err = errors.Join(err, to.move(half.Attrs().Index, s, l.Attrs().Name, l.Attrs().Alias))
+	}
+	return err
+}
+
+func (s *Space) move(index int, to *Space, name, alias string) error {
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(index)
 	b := s.Batch()
