@@ -3,7 +3,10 @@ package podif
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/cni/plugin/link"
 )
@@ -31,28 +34,47 @@ func Reachable(ctx context.Context, pod *link.Space, name string, addrs []netip.
 	if err != nil {
 		return
 	}
+	if joined(pod, index, want) {
+		return
+	}
+	// An interface that asks for no MAC addresses answers to all, and joins no group (addrconf_join_solict).
+	if l, err := pod.LinkAt(index); err != nil || l == nil || l.Attrs().RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK) != 0 {
+		return
+	}
+	for _, a := range addrs { // what another interface has, this one joins no group for
+		if a.Is6() && !has(pod, index, a) {
+			delete(want, solicited(a))
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
-	for wait := joinPoll; ; wait *= 2 {
-		groups, err := pod.Groups6(index)
-		if err != nil {
-			return
-		}
-		left := len(want)
-		for _, g := range groups {
-			if want[g] {
-				left--
-			}
-		}
-		if left == 0 {
-			return
-		}
+	for wait := joinPoll; !joined(pod, index, want); wait *= 2 {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
 	}
+}
+
+// joined says whether the interface is in all groups, or nobody can tell.
+func joined(pod *link.Space, index int, want map[netip.Addr]bool) bool {
+	groups, err := pod.Groups6(index)
+	if err != nil {
+		return true
+	}
+	left := len(want)
+	for _, g := range groups {
+		if want[g] {
+			left--
+		}
+	}
+	return left <= 0
+}
+
+func has(pod *link.Space, index int, a netip.Addr) bool {
+	have, err := pod.Addresses(index)
+	return err == nil && slices.ContainsFunc(have, func(h link.Address) bool { return h.Prefix.Addr() == a })
 }
 
 // solicited is the group of an address: ff02::1:ff00:0/104 with its last 24 bits.
