@@ -2,12 +2,14 @@ package cni
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
@@ -33,7 +35,19 @@ func referencePlugins(t *testing.T) string {
 	if dir != "build" {
 		return dir
 	}
-	dir = t.TempDir()
+	dir, err := builtPlugins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// builtPlugins builds the reference plugins once; TestMain removes them.
+var builtPlugins = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "berth-test-plugins-")
+	if err != nil {
+		return "", err
+	}
 	var packages []string
 	for _, p := range []string{
 		"main/bridge", "main/loopback", "main/ptp", "main/macvlan", "main/ipvlan", "main/vlan", "main/host-device",
@@ -45,9 +59,21 @@ func referencePlugins(t *testing.T) string {
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the reference plugins: %v\n%s", err, out)
+		return "", errors.Join(fmt.Errorf("build the reference plugins: %w\n%s", err, out), os.RemoveAll(dir))
 	}
-	return dir
+	pluginsDir = dir
+	return dir, nil
+})
+
+// pluginsDir is what builtPlugins has made.
+var pluginsDir string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if pluginsDir != "" {
+		_ = os.RemoveAll(pluginsDir)
+	}
+	os.Exit(code)
 }
 
 // side is one of the two that can work on a pod: berth's plugins in process, or the reference plugins as processes.
