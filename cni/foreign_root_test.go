@@ -20,8 +20,7 @@ func TestRootReferencePluginsInChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w := newWorld(t, nil)
-	w.cfg.BinDirs = []string{bin}
+	w := newWorld(t, func(c *Config) { c.BinDirs = []string{bin} })
 	w.write(t, "10-net.conflist", `{"cniVersion":"1.1.0","name":"net","plugins":[
 		{"type":"somebodys-ptp","capabilities":{"ips":true},"ipam":{"type":"static","routes":[{"dst":"0.0.0.0/0","gw":"10.9.0.1"}],
 		 "addresses":[{"address":"10.9.0.2/24","gateway":"10.9.0.1"}]}},
@@ -50,7 +49,6 @@ func TestRootReferencePluginsInChain(t *testing.T) {
 		t.Error(err)
 	}
 	w.restart(t)
-	w.cfg.BinDirs = []string{bin}
 	w.del(t, a)
 	w.nothingLeft(t)
 }
