@@ -83,8 +83,16 @@ func writeProgram(path, text string) error {
 	if err != nil {
 		return fmt.Errorf("compress program: %w", err)
 	}
-	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	// The pod's own directory too: its namespaces are made beside its files. No removal comes between, who
+	// removes it waits for the lock.
+	dir := filepath.Dir(path)
+	for _, d := range []struct {
+		path string
+		mode fs.FileMode
+	}{{filepath.Dir(dir), podDirMode}, {dir, 0o700}} {
+		if err := os.Mkdir(d.path, d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	return os.WriteFile(path, packed.Bytes(), 0o600)
 }

@@ -33,11 +33,13 @@ func (m *Manager) forgetPod(p *pod) error {
 	return m.records.removePod(p.id)
 }
 
+// podDirMode lets a container's processes in a user namespace reach the pod's files.
+const podDirMode = 0o711
+
 // writePodFiles writes what is known before the pod has an address, into a
 // directory that it makes.
 func writePodFiles(dir string, config *spec.Pod) error {
-	// A container's processes in a user namespace must reach the files.
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, podDirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make pod directory: %w", err)
 	}
 	name, err := hostname(config)

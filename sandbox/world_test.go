@@ -319,7 +319,9 @@ func (i fakeImages) Snapshots() (out []string, err error) {
 
 type fakePrograms struct{}
 
-func emptyLaunch() *oci.Launch { return &oci.Launch{Program: &program.Program{}} }
+func emptyLaunch() *oci.Launch {
+	return &oci.Launch{Program: &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}}}
+}
 
 // PreparePod sends at once what the program would.
 func (fakePrograms) PreparePod(in oci.Pod) (*oci.Launch, error) {

@@ -1,0 +1,48 @@
+package sandbox
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestExplain(t *testing.T) {
+	d := newWorld(t).start()
+	pod := d.runPod(podConfig("web"))
+	id := d.create(pod, containerConfig("c"))
+	if _, err := d.m.ExplainContainer(id); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "has not been started") {
+		t.Errorf("before the start: %v", err)
+	}
+	d.begin(id)
+	text, err := d.m.ExplainContainer(id[:12])
+	if err != nil || !strings.Contains(text, "container: "+id) || !strings.Contains(text, "\nlaunched: ") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if text, err := d.m.ExplainPod(pod); err != nil || !strings.Contains(text, "pod: "+pod) {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := d.m.ExplainContainer("unknown"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown: %v", err)
+	}
+	file := d.m.programFile(pod, id)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.m.ExplainContainer(id); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "was not kept") {
+		t.Errorf("without its file: %v", err)
+	}
+}
+
+// Whichever of the two comes first makes the pod's directory, with the same mode.
+func TestProgramOfAPodWithoutDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "pod")
+	if err := writeProgram(filepath.Join(dir, "programs", "namespaces.gz"), "text"); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(dir)
+	if err != nil || st.Mode().Perm() != podDirMode {
+		t.Errorf("the pod's directory: %v, %v", st.Mode(), err)
+	}
+}
