@@ -62,6 +62,10 @@ func (v *Verifier) signed(ctx context.Context, desc ocispec.Descriptor, rule Rul
 	c := check{ctx: ctx, source: source, keys: keys, subject: desc.Digest, left: maxSignatures}
 	for _, form := range []func() (bool, error){c.simpleSigning, c.bundles} {
 		good, err := form()
+		if errors.Is(err, errUnreadable) {
+			c.left--
+			continue
+		}
 		if good || err != nil {
 			return err
 		}

@@ -174,6 +174,8 @@ func TestSignatures(t *testing.T) {
 			s.bundled(t, mine, image.Digest, signPredicate)
 		}, ""},
 		"a changed document":      {func(s *shelf) { s.cosigned(t, mine, image.Digest, good); s.tamper() }, "none of its"},
+		"an unreadable list":      {func(s *shelf) { s.unreadable(t) }, "none of its"},
+		"and a good bundle":       {func(s *shelf) { s.unreadable(t); s.bundled(t, mine, image.Digest, signPredicate) }, ""},
 		"more than anybody makes": {func(s *shelf) { s.flood(t, other) }, "more than 64"},
 	} {
 		t.Run(test, func(t *testing.T) {
@@ -192,6 +194,12 @@ func (s *shelf) tamper() {
 	for d, raw := range s.blobs {
 		s.blobs[d] = bytes.Replace(raw, []byte(`"x"`), []byte(`"y"`), 1)
 	}
+}
+
+// unreadable puts something else where cosign's manifest would be.
+func (s *shelf) unreadable(t *testing.T) {
+	t.Helper()
+	s.tags[strings.Replace(image.Digest.String(), ":", "-", 1)+".sig"] = s.put(ocispec.MediaTypeImageManifest, []byte("0"))
 }
 
 func (s *shelf) flood(t *testing.T, key crypto.Signer) {
