@@ -270,8 +270,8 @@ func (p *Plugin) Check(_ context.Context, c *plugin.Call) error {
 }
 
 func (p *Plugin) checkBucket(l netlink.Link, rate, burst uint64) error {
-	list, err := p.host.Netlink().QdiscList(l)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	list, err := link.Whole(func() ([]netlink.Qdisc, error) { return p.host.Netlink().QdiscList(l) })
+	if err != nil {
 		return fmt.Errorf("list limits of %s: %w", l.Attrs().Name, err)
 	}
 	want := tokenBucket(rate, burst, l.Attrs().Index)
@@ -318,8 +318,8 @@ func (p *Plugin) GC(_ context.Context, c *plugin.Call, valid []types.GCAttachmen
 	for _, a := range valid {
 		keep[ifb(conf.Name, a.ContainerID)] = true
 	}
-	links, err := p.host.Netlink().LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	links, err := link.Whole(p.host.Netlink().LinkList)
+	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
 	used, candidates := map[int]bool{}, []netlink.Link(nil)
@@ -333,7 +333,9 @@ func (p *Plugin) GC(_ context.Context, c *plugin.Call, valid []types.GCAttachmen
 	}
 	for _, l := range links {
 		if l.Type() == "veth" {
-			p.leadsTo(l, used)
+			if err := p.leadsTo(l, used); err != nil {
+				return err
+			}
 		}
 	}
 	for _, l := range candidates {
@@ -344,11 +346,16 @@ func (p *Plugin) GC(_ context.Context, c *plugin.Call, valid []types.GCAttachmen
 	return nil
 }
 
-// leadsTo notes the interfaces that what comes in by l is led to.
-func (p *Plugin) leadsTo(l netlink.Link, used map[int]bool) {
-	filters, err := p.host.Netlink().FilterList(l, netlink.MakeHandle(0xffff, 0))
+// leadsTo notes the interfaces that what comes in by l is led to. That l is gone meanwhile is no error.
+func (p *Plugin) leadsTo(l netlink.Link, used map[int]bool) error {
+	filters, err := link.Whole(func() ([]netlink.Filter, error) {
+		return p.host.Netlink().FilterList(l, netlink.MakeHandle(0xffff, 0))
+	})
 	if err != nil {
-		return // gone meanwhile
+		if now, lookErr := p.host.LinkAt(l.Attrs().Index); lookErr == nil && now == nil {
+			return nil
+		}
+		return fmt.Errorf("list filters of %s: %w", l.Attrs().Name, err)
 	}
 	for _, f := range filters {
 		if u32, ok := f.(*netlink.U32); ok {
@@ -359,4 +366,5 @@ func (p *Plugin) leadsTo(l netlink.Link, used map[int]bool) {
 			}
 		}
 	}
+	return nil
 }

@@ -184,8 +184,8 @@ func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have
 // free refuses a subnet that the host is connected to by another interface, or part of which it is: one of the two could not be reached. A
 // wider network that the host is in may have pods within it.
 func (p *Plugin) free(index int, gw netip.Prefix) error {
-	routes, err := p.host.Netlink().RouteList(nil, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	routes, err := link.Whole(func() ([]netlink.Route, error) { return p.host.Netlink().RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {

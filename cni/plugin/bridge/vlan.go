@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 
 	"github.com/berth-runtime/berth/cni/plugin/link"
 )
@@ -17,11 +18,14 @@ func (p *Plugin) setVLANs(conf *config, port netlink.Link, vlan int, trunks []in
 	}
 	h := p.host.Netlink()
 	if !conf.PreserveDefaultVLAN {
-		all, err := h.BridgeVlanList()
+		member, err := link.Whole(func() ([]*nl.BridgeVlanInfo, error) {
+			all, err := h.BridgeVlanList()
+			return all[int32(port.Attrs().Index)], err
+		})
 		if err != nil {
 			return fmt.Errorf("list VLANs of %s: %w", port.Attrs().Name, err)
 		}
-		for _, have := range all[int32(port.Attrs().Index)] {
+		for _, have := range member {
 			if err := h.BridgeVlanDel(port, have.Vid, false, false, false, true); err != nil {
 				return fmt.Errorf("take %s out of VLAN %d: %w", port.Attrs().Name, have.Vid, err)
 			}

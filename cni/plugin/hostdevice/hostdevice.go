@@ -138,8 +138,8 @@ func (p *Plugin) find(conf *config) (netlink.Link, error) {
 }
 
 func (p *Plugin) findMAC(mac net.HardwareAddr) (netlink.Link, error) {
-	links, err := p.host.Netlink().LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	links, err := link.Whole(p.host.Netlink().LinkList)
+	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {

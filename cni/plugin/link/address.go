@@ -25,8 +25,8 @@ func (s *Space) Addresses(index int) ([]Address, error) {
 	msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
 	msg.Index = uint32(index)
 	req.AddData(msg)
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
-	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) && !missing(err) {
+	answers, err := Whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR) })
+	if err != nil && !missing(err) {
 		return nil, fmt.Errorf("list addresses of interface %d: %w", index, err)
 	}
 	var out []Address
@@ -113,8 +113,8 @@ func (s *Space) Groups6(index int) ([]netip.Addr, error) {
 	msg := nl.NewIfAddrmsg(unix.AF_INET6)
 	msg.Index = uint32(index)
 	req.AddData(msg)
-	answers, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+	answers, err := Whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, 0) })
+	if err != nil {
 		return nil, fmt.Errorf("list multicast groups of interface %d: %w", index, err)
 	}
 	var out []netip.Addr

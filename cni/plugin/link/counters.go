@@ -2,7 +2,6 @@ package link
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 
@@ -34,8 +33,8 @@ func ReadCounters(fd int) ([]Counters, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
-	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+	answers, err := Whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) })
+	if err != nil {
 		return nil, fmt.Errorf("read counters of interfaces: %w", err)
 	}
 	var out []Counters

@@ -45,8 +45,8 @@ func Check(pod *link.Space, name string, result *types100.Result) error {
 }
 
 func checkRoutes(pod *link.Space, l netlink.Link, result *types100.Result) error {
-	routes, err := pod.Netlink().RouteList(nil, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	routes, err := link.Whole(func() ([]netlink.Route, error) { return pod.Netlink().RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
 		return fmt.Errorf("list routes of %s: %w", l.Attrs().Name, err)
 	}
 	for _, want := range result.Routes {

@@ -97,8 +97,8 @@ func (p *Plugin) master(conf *config, c *plugin.Call, previous *types100.Result)
 
 // defaultRoute is the interface of the space's default route.
 func defaultRoute(space *link.Space) (netlink.Link, error) {
-	routes, err := space.Netlink().RouteList(nil, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	routes, err := link.Whole(func() ([]netlink.Route, error) { return space.Netlink().RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
