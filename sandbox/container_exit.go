@@ -47,6 +47,9 @@ func (m *Manager) exit(exit keeper.Exit) {
 	if strings.HasPrefix(exit.Key, execKey("")) || strings.HasPrefix(exit.Key, "namespaces-") || strings.HasPrefix(exit.Key, runtimeKeys) {
 		return // oneshots: whoever launched them waits by key
 	}
+	if len(m.unread) > 0 {
+		return // its pod may be one of them: the next daemon wants to know
+	}
 	m.tasks.goes(func(ctx context.Context) { m.forget(ctx, exit.Key) })
 }
 

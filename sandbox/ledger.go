@@ -35,6 +35,7 @@ type records struct {
 	// moment; so is remove, which takes away a file or directory.
 	write  func(path string, line []byte) (size int64, err error)
 	remove func(path string) error
+	read   func(path string) ([]byte, error) // for a start; tests put in a disk that fails
 
 	mu      sync.Mutex
 	ledgers map[string]*ledger // by pod; of those that were written to
@@ -65,7 +66,7 @@ const (
 const besideLedger = ".new"
 
 func newRecords(root string) *records {
-	return &records{dir: filepath.Join(root, "pods"), write: appendTo, remove: os.RemoveAll, ledgers: map[string]*ledger{}}
+	return &records{dir: filepath.Join(root, "pods"), write: appendTo, remove: os.RemoveAll, read: os.ReadFile, ledgers: map[string]*ledger{}}
 }
 
 func (r *records) path(podID string) string { return filepath.Join(r.dir, podID) }
@@ -269,7 +270,7 @@ func (r *records) podIDs() ([]string, error) {
 // such, with its id; errors are of the disk itself.
 func (r *records) load(podID string) (*savedPod, error) {
 	out := &savedPod{id: podID}
-	data, err := os.ReadFile(r.path(podID))
+	data, err := r.read(r.path(podID))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read pod record: %w", err)
 	}

@@ -32,6 +32,8 @@ type Manager struct {
 	profiles profiles
 	appArmor *appArmor
 
+	unread []string // pods that Open left alone; it alone writes this
+
 	users atomic.Bool // user namespaces were seen to work
 
 	closing context.Context // ends when Close begins
@@ -43,7 +45,8 @@ type Manager struct {
 
 // Open takes over what is on disk, in the keeper and in the kernel, and finishes
 // or undoes what was half done. The Manager goes on when ctx ends; Close it.
-// Records that can't be read cost their pods, and are no error.
+// Records that are torn cost their pods, and are no error. Those that the disk
+// doesn't give cost nothing: their pods are left alone, unseen, for the next Open.
 func Open(ctx context.Context, cfg Config, parts Parts) (*Manager, error) {
 	return open(ctx, cfg, parts, &linux{cgroups: parts.Cgroups, systemd: parts.Systemd, keeper: cfg.KeeperBinary}, newRecords(cfg.Root))
 }
@@ -92,12 +95,13 @@ func (m *Manager) Close() error {
 			c.input.Close()
 		}
 	}
+	var errs []error
 	for _, p := range m.index.allPods() {
 		if err := p.release(); err != nil {
-			return fmt.Errorf("release pod %s: %w", p.id, err)
+			errs = append(errs, fmt.Errorf("release pod %s: %w", p.id, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Ready says whether the node can run pods. It waits for nothing.

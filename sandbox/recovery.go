@@ -3,7 +3,6 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +19,7 @@ import (
 //	keeper ──┼─ one pod each ─▶ taken over: ready, with its containers as they are
 //	kernel ──┘                  ended:      not ready; what it had is freed
 //	                            undone:     half set up, half removed, or torn: nothing is left
+//	                            unread:     the disk fails: left alone, all that may be its, until a next start reads it
 //
 // What takes time (freeing, and sweeping what no pod and no container has) goes
 // on when Open has returned. What clients see is right from the start.
@@ -58,8 +58,11 @@ func (m *Manager) recover() error {
 		})
 	}
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("recover pods: %w", err)
+	for i, err := range errs {
+		if err != nil {
+			m.log.WithFields(logrus.Fields{"pod": ids[i], "error": err}).Error("pod record not read, left alone until the next start")
+			m.unread = append(m.unread, ids[i])
+		}
 	}
 	m.log.WithFields(logrus.Fields{"op": "recover", "took": time.Since(r.start)}).Info("pods taken over")
 	m.tasks.goes(r.sweep)
@@ -172,16 +175,24 @@ func (r *recovery) sweepNetwork(ctx context.Context) {
 	for _, p := range r.m.index.allPods() {
 		valid = append(valid, p.id)
 	}
+	valid = append(valid, r.m.unread...)
 	if err := r.m.parts.Network.GC(ctx, valid); err != nil {
 		r.m.log.WithFields(logrus.Fields{"op": "sweep", "error": err}).Warn("network not swept")
 	}
 }
 
-// sweepKeeper ends processes of execs and of pods that are gone.
+// sweepKeeper ends processes of execs and of pods that are gone. While a pod is
+// unread nobody knows which of them are its: all are left to the keeper.
 func (r *recovery) sweepKeeper(ctx context.Context) {
 	for key, k := range r.kept {
 		for _, f := range k.Files {
 			f.Close()
+		}
+		if len(r.m.unread) > 0 {
+			if k.PidFD != nil {
+				k.PidFD.Close()
+			}
+			continue
 		}
 		if k.PidFD != nil {
 			proc := newProcess(k.PID, k.PidFD)
@@ -196,8 +207,11 @@ func (r *recovery) sweepKeeper(ctx context.Context) {
 
 // sweepSnapshots removes root file systems without a container, and what a
 // container whose record is lost may have beside. Those of containers that are
-// made meanwhile are known before they exist.
+// made meanwhile are known before they exist. While a pod is unread they may be its.
 func (r *recovery) sweepSnapshots(ctx context.Context) {
+	if len(r.m.unread) > 0 {
+		return
+	}
 	keys, err := r.m.parts.Images.Snapshots()
 	if err != nil {
 		r.m.log.WithFields(logrus.Fields{"op": "sweep", "error": err}).Warn("snapshots not swept")

@@ -154,6 +154,13 @@ func (d *daemon) open() error {
 		}
 		return remove(path)
 	}
+	read := r.read
+	r.read = func(path string) ([]byte, error) {
+		if err := d.at("read record " + filepath.Base(path)); err != nil {
+			return nil, err
+		}
+		return read(path)
+	}
 	parts := Parts{Network: fakeNetwork{d}, Images: fakeImages{d}, Keeper: fakeKeeper{d}, Programs: fakePrograms{}, Log: log}
 	m, err := open(d.t.Context(), cfg, parts, fakeHost{d}, r)
 	if err != nil {
