@@ -115,10 +115,10 @@ func (m *Manager) moveContainer(c *container, e containerEvent, change func(*con
 func (m *Manager) moveLocked(c *container, e containerEvent, change func(*containerRecord)) error {
 	to, ok := c.record.State.next(e)
 	if !ok {
-		return stateError(e, "container", c.id, c.record.State)
+		return stateError("container", c.id, c.record.State)
 	}
 	if s := c.pod.record.State; s != PodReady && (e == containerCommit || e == containerStart) {
-		return stateError(e.String()+" container "+c.id+" in", "pod", c.pod.id, s)
+		return stateError("pod", c.pod.id, s)
 	}
 	next := c.record
 	next.State = to

@@ -68,7 +68,7 @@ type containerCreate struct {
 func (m *Manager) createContainer(ctx context.Context, p *pod, config *spec.Container) (string, error) {
 	start := time.Now()
 	if s := p.state(); s != PodReady {
-		return "", stateError("create container in", "pod", p.id, s)
+		return "", stateError("pod", p.id, s)
 	}
 	rec, err := m.newContainerRecord(p, config, start)
 	if err != nil {

@@ -29,7 +29,7 @@ func (m *Manager) UpdateContainer(ctx context.Context, id string, update *spec.R
 	defer leave()
 	rec := c.now()
 	if rec.State != ContainerCreated && rec.State != ContainerRunning {
-		return stateError("update", "container", c.id, rec.State)
+		return fmt.Errorf("update: %w", stateError("container", c.id, rec.State))
 	}
 	resources, err := rec.Config.Resources.With(update)
 	if err != nil {
@@ -55,7 +55,7 @@ func (m *Manager) updateCgroup(c *container, resources, update *spec.Resources) 
 	}
 	undo, err = m.host.updateCgroup(rec.Cgroup, resources.Changes(update))
 	if err != nil && c.now().State != rec.State {
-		return nil, stateError("update", "container", c.id, c.now().State) // it ended meanwhile, and its cgroup with it
+		return nil, stateError("container", c.id, c.now().State) // it ended meanwhile, and its cgroup with it
 	}
 	return undo, err
 }

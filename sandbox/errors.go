@@ -51,7 +51,7 @@ var (
 
 func notFound(kind, id string) error { return fmt.Errorf("%s %q: %w", kind, id, ErrNotFound) }
 
-// stateError says which call a state refuses.
-func stateError(event, kind, id, state any) error {
-	return fmt.Errorf("%s %s %s, which is %s: %w", event, kind, id, state, ErrState)
+// stateError says why a call is refused; the caller says which.
+func stateError(kind, id string, state fmt.Stringer) error {
+	return fmt.Errorf("%s %s is %s: %w", kind, id, state, ErrState)
 }

@@ -55,7 +55,7 @@ func execKey(id string) string { return "exec-" + id }
 func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecResult, error) {
 	target := c.running()
 	if target == nil {
-		return nil, stateError("exec in", "container", c.id, c.now().State)
+		return nil, stateError("container", c.id, c.now().State)
 	}
 	defer target.release()
 	stdout, outEnd, err := collect()

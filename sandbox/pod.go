@@ -168,7 +168,7 @@ func (m *Manager) movePod(p *pod, e podEvent, change func(*podRecord)) error {
 	defer p.mu.Unlock()
 	to, ok := p.record.State.next(e)
 	if !ok {
-		return stateError(e, "pod", p.id, p.record.State)
+		return stateError("pod", p.id, p.record.State)
 	}
 	next := p.record
 	next.State = to
