@@ -33,21 +33,25 @@ func (i *interceptor) stream(srv any, s grpc.ServerStream, info *grpc.StreamServ
 }
 
 // around runs one request. The request itself is never logged: it may hold
-// secrets. Errors go to the client, so the log has them at debug only.
+// secrets. It has one line in the log, see level.
 func (i *interceptor) around(method string, run func() error) (err error) {
-	start := time.Now()
+	start, crashed := time.Now(), false
 	defer func() {
 		if p := recover(); p != nil {
 			i.log.WithFields(logrus.Fields{
 				"op": method, "error": fmt.Sprintf("%v\n%s", p, debug.Stack()),
 			}).Error("request panicked")
-			err = panicked(method)
+			err, crashed = panicked(method), true
 		}
 		fields := logrus.Fields{"op": method, "took": time.Since(start)}
 		if err != nil {
 			fields["error"] = err
 		}
-		i.log.WithFields(fields).Debug("request")
+		if crashed || level(method, err) == logrus.DebugLevel {
+			i.log.WithFields(fields).Debug("request")
+		} else {
+			i.log.WithFields(fields).Warn("request failed")
+		}
 	}()
 	return toStatus(run())
 }

@@ -84,6 +84,16 @@ func toStatus(err error) error {
 	return status.Error(codes.Unknown, err.Error())
 }
 
+// clients says whether the client alone can mend what toStatus made a status of, or
+// wanted it so: nothing is wrong with the node.
+func clients(err error) bool {
+	switch status.Code(err) {
+	case codes.NotFound, codes.InvalidArgument, codes.Canceled:
+		return true
+	}
+	return false
+}
+
 // panicked is what the client of a request that panicked gets. The reason stands
 // in the log.
 func panicked(method string) error {
