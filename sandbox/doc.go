@@ -32,7 +32,8 @@
 //	STATE/pods/<pod>/resolv.conf hostname hosts    bound into its containers
 //
 // Records are written without fsync: what they describe doesn't survive a power
-// loss either, and a torn one is recognised and cleaned. Pods
+// loss either, and a torn one is recognised and cleaned; one that the disk
+// does not give costs nothing, its pod is left alone until a next start. Pods
 // are pinned at /run/netns/berth-<pod>, the one thing that shows in the node's
 // mount table. The keeper holds descriptors under the keys "pod-<pod>", and
 // processes under "pause-<pod>", the container's id and "exec-<random>".
