@@ -43,7 +43,8 @@ func stopAfter(t *testing.T, l *Launch, call program.Call) (goOn *os.File) {
 // there, with all capabilities of the container's user namespace, must not get at its memory, its
 // binary, its descriptors or its root.
 //
-// The defence: it makes itself non-dumpable first (program, hide).
+// The defence, made twice: the zygote that it is forked from is non-dumpable (launch, walk.go), and it makes
+// itself so first (program, hide).
 func TestRootLaunchCantBeLookedInto(t *testing.T) {
 	needRoot(t)
 	n := testNode(t)
