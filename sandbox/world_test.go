@@ -45,6 +45,7 @@ type world struct {
 	limits    map[string]*specs.LinuxResources // what cgroups were updated to
 	oom       map[string]bool                  // cgroups in which the kernel has killed
 	snapshots map[string]bool                  // by container
+	groups    []int                            // of processes, one for each launch
 	kept      map[string]*keptFake
 	connected *daemon
 
@@ -84,6 +85,9 @@ func newWorld(t *testing.T) *world {
 			if k.pidfd != nil {
 				_ = unix.PidfdSendSignal(int(k.pidfd.Fd()), unix.SIGKILL, nil, 0)
 			}
+		}
+		for _, g := range w.groups { // what a process left in the background, too
+			_ = unix.Kill(-g, unix.SIGKILL)
 		}
 	})
 	return w
@@ -481,6 +485,7 @@ func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Proces
 	}
 	k.mu.Lock()
 	k.kept[l.Key] = p
+	k.groups = append(k.groups, p.pid)
 	k.mu.Unlock()
 	own, err := dup(p.pidfd)
 	if err != nil {
