@@ -21,6 +21,8 @@ type Containers interface {
 	RemoveContainer(ctx context.Context, id string) error
 	Container(id string) (*sandbox.ContainerInfo, error)
 	Containers(sandbox.ContainerFilter) []*sandbox.ContainerInfo
+	RunningContainer(id string) (full string, err error) // sandbox.ErrState when it does not run
+	ReopenContainerLog(ctx context.Context, id string) error
 	ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (*sandbox.ExecResult, error)
 }
 

@@ -104,6 +104,15 @@ func (f *fakeRooms) Containers(filter sandbox.ContainerFilter) []*sandbox.Contai
 	_ = f.note("Containers", filter)
 	return f.containers
 }
+func (f *fakeRooms) RunningContainer(id string) (string, error) {
+	return "full-" + id, f.note("RunningContainer", id)
+}
+func (f *fakeRooms) ReadyPod(id string) (string, error) {
+	return "full-" + id, f.note("ReadyPod", id)
+}
+func (f *fakeRooms) ReopenContainerLog(_ context.Context, id string) error {
+	return f.note("ReopenContainerLog", id)
+}
 func (f *fakeRooms) ExecSync(_ context.Context, id string, cmd []string, timeout time.Duration) (*sandbox.ExecResult, error) {
 	return &f.exec, f.note("ExecSync", id, cmd, timeout)
 }

@@ -20,6 +20,7 @@ type Pods interface {
 	Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error)
 	Pods(sandbox.PodFilter) []*sandbox.PodInfo
 	Events(ctx context.Context, f func(*sandbox.Event) error) error
+	ReadyPod(id string) (full string, err error) // sandbox.ErrState when it is not ready
 }
 
 func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {

@@ -74,6 +74,7 @@ type runtimeService struct {
 	pods       Pods
 	containers Containers
 	node       Node
+	streams    Streams
 	now        func() time.Time
 	ending     context.Context // ends when the server is being stopped
 }

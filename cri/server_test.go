@@ -285,8 +285,8 @@ func TestErrorsOfTheRooms(t *testing.T) {
 }
 
 func TestUnservedMethods(t *testing.T) {
-	_, err := open(t, &fakeRooms{}).Attach(t.Context(), &v1.AttachRequest{ContainerId: "c"})
-	wantCode(t, "attach", err, codes.Unimplemented)
+	_, err := open(t, &fakeRooms{}).CheckpointPod(t.Context(), &v1.CheckpointPodRequest{PodSandboxId: "p"})
+	wantCode(t, "checkpoint", err, codes.Unimplemented)
 }
 
 // A panic ends its request only, and the log has the stack and no request.

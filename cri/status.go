@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/berth-runtime/berth/sandbox/spec"
@@ -34,6 +35,8 @@ var outcomes = []outcome{
 	{sandbox.ErrNetwork, "sandbox.ErrNetwork", codes.Unavailable, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
 	{sandbox.ErrLagging, "sandbox.ErrLagging", codes.Aborted, ""},
+	// Said on a stream, which has no codes.
+	{sandbox.ErrBehind, "sandbox.ErrBehind", codes.DataLoss, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},
@@ -62,6 +65,7 @@ var outcomes = []outcome{
 	{imagestore.ErrInvalidKey, "imagestore.ErrInvalidKey", codes.Internal, ""},
 	{imagestore.ErrExists, "imagestore.ErrExists", codes.Internal, ""},
 	{imagestore.ErrInUse, "imagestore.ErrInUse", codes.Internal, ""},
+	{stream.ErrBusy, "stream.ErrBusy", codes.ResourceExhausted, ""},
 	{context.Canceled, "context.Canceled", codes.Canceled, ""},
 	{context.DeadlineExceeded, "context.DeadlineExceeded", codes.DeadlineExceeded, ""},
 }

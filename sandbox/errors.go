@@ -27,6 +27,8 @@ var (
 	ErrTimeout = errors.New("timed out")
 	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.
 	ErrPanicked = errors.New("internal error, see the log of berth")
+	// ErrBehind: an attached client was so slow that output for it is not kept any more.
+	ErrBehind = errors.New("client does not keep up with the container's output")
 	// ErrClosed: the manager is closing. The call may be repeated with the next daemon.
 	ErrClosed = errors.New("runtime is closing")
 )

@@ -71,7 +71,7 @@ func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecRe
 	defer stderr.close()
 	defer errEnd.Close()
 	key := execKey(newID())
-	exec, err := m.launchExec(ctx, c, target, key, cmd, outEnd, errEnd)
+	exec, err := m.launchExec(ctx, c, execCommand{target: target, key: key, args: cmd, stdout: outEnd, stderr: errEnd})
 	if err != nil {
 		return nil, errors.Join(context.Cause(ctx), err)
 	}
@@ -86,10 +86,7 @@ func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecRe
 	if err := exec.finish(); err != nil {
 		return nil, err
 	}
-	result := &ExecResult{}
-	rec := containerRecord{}
-	bookExit(&rec, exit, false)
-	result.ExitCode = rec.ExitCode
+	result := &ExecResult{ExitCode: exitCode(exit)}
 	result.Stdout, result.Stderr = stdout.drain(), stderr.drain()
 	result.trim(maxExecOutput)
 	return result, nil
@@ -109,33 +106,53 @@ func (r *ExecResult) trim(most int) {
 	*long = (*long)[:most-len(*short)]
 }
 
-func (m *Manager) launchExec(ctx context.Context, c *container, target *process, key string, cmd []string, stdout, stderr *os.File) (*execution, error) {
+// exitCode is the exit code that clients see.
+func exitCode(exit keeper.Exit) int32 {
+	rec := containerRecord{}
+	bookExit(&rec, exit, false)
+	return rec.ExitCode
+}
+
+// execCommand is what an exec runs, and where.
+type execCommand struct {
+	target                *process // in whose container
+	key                   string   // the keeper's
+	args                  []string
+	stdin, stdout, stderr *os.File // the command's ends; nil: /dev/null
+	terminal              *oci.Terminal
+}
+
+func (m *Manager) launchExec(ctx context.Context, c *container, in execCommand) (*execution, error) {
 	f, err := m.foreignOf(c.pod)
 	if err != nil {
 		return nil, err
 	}
 	if f != nil {
-		return f.exec(ctx, c, key, cmd, oci.Command{Stdout: stdout, Stderr: stderr})
+		if in.terminal != nil {
+			return nil, fmt.Errorf("terminals are not had with runtime %s: %w", f.name, ErrState)
+		}
+		return f.exec(ctx, c, in.key, in.args, oci.Command{Stdin: in.stdin, Stdout: in.stdout, Stderr: in.stderr})
 	}
 	s, err := m.specOf(c)
 	if err != nil {
 		return nil, err
 	}
 	l, err := m.parts.Programs.PrepareExec(oci.Exec{
-		Process: spec.ExecProcess(s, cmd, false), Linux: s.Linux, PidFD: target.pidfd,
+		Process: spec.ExecProcess(s, in.args, in.terminal != nil), Linux: s.Linux, PidFD: in.target.pidfd,
 		UserNamespace: c.pod.config.Security.Namespaces.OwnUser() != nil,
-		Stdout:        stdout, Stderr: stderr, Cgroup: m.host.cgroup(c.now().Cgroup),
+		Stdin:         in.stdin, Stdout: in.stdout, Stderr: in.stderr, Terminal: in.terminal,
+		Cgroup: m.host.cgroup(c.now().Cgroup),
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	attendant, hangUp, err := m.execAttendant(ctx, c, s, target.pid)
+	attendant, hangUp, err := m.execAttendant(ctx, c, s, in.target.pid)
 	if err != nil {
 		return nil, err
 	}
 	defer hangUp()
-	proc, err := m.launchAttended(ctx, l, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true}, attendant)
+	proc, err := m.launchAttended(ctx, l, keeper.Launch{Key: in.key, Program: l.Program, Files: l.Files, Oneshot: true}, attendant)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +162,7 @@ func (m *Manager) launchExec(ctx context.Context, c *container, target *process,
 
 // collector keeps what is written to a pipe, up to a bound, and swallows the rest.
 type collector struct {
-	file *os.File
+	output
 	wg   sync.WaitGroup
 	data []byte // valid after wg
 }
@@ -157,17 +174,17 @@ func collect() (*collector, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make pipe: %w", err)
 	}
-	c := &collector{file: read}
+	c := &collector{output: output{file: read}}
 	c.wg.Go(func() { // ends with the pipe's writers, or its deadline
-		c.data, _ = io.ReadAll(io.LimitReader(read, maxExecOutput)) // what came before the deadline counts
-		_, _ = io.Copy(io.Discard, read)
+		c.data, _ = io.ReadAll(io.LimitReader(&c.output, maxExecOutput)) // what came before an error counts
+		_, _ = io.Copy(io.Discard, &c.output)
 	})
 	return c, write, nil
 }
 
 // drain waits for the pipe's end, for a short time, and returns what came.
 func (c *collector) drain() []byte {
-	_ = c.file.SetReadDeadline(time.Now().Add(drainTime))
+	c.finish(drainTime)
 	c.wg.Wait()
 	return c.data
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,8 @@ type host interface {
 	// terminal makes that of a container's first process, joinTerminal one more for an exec.
 	terminal(s *specs.Spec) (*oci.Terminal, error)
 	joinTerminal(p *process, s *specs.Spec) (*oci.Terminal, error)
+	// dial connects to a TCP address in the network namespace at a path; "" is the host's.
+	dial(ctx context.Context, namespace, address string) (*net.TCPConn, error)
 	// createCgroup may be repeated; the others take groups that are gone.
 	createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error)
 	cgroup(path string) *cgroup.Group

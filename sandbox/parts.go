@@ -62,6 +62,9 @@ type Keeper interface {
 	Adopt(ctx context.Context, l keeper.Launch, p *keeper.Process) error
 	Hold(ctx context.Context, key string, files map[string]*os.File) error
 	Forget(ctx context.Context, key string) error // idempotent
+	Reopen(ctx context.Context, key string, log *os.File) error
+	// Attach copies a stream into a pipe from a position on, 0: now; keeper.ErrUnknownKey: it has ended.
+	Attach(ctx context.Context, key, stream string, position int64, pipe *os.File) (int64, error)
 }
 
 // Programs compiles launch programs (*oci.Node).

@@ -64,6 +64,7 @@ type keptFake struct {
 
 	mu     sync.Mutex
 	output bytes.Buffer // what it wrote to its streams
+	taps   []*os.File
 }
 
 func newWorld(t *testing.T) *world {
@@ -469,6 +470,9 @@ func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Proces
 		if l.Files[0] != nil {
 			cmd.Stdin = l.Files[0]
 		}
+		if l.Files[0] != nil && l.Files[0] == l.Files[1] { // a terminal, and the session's
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, PidFD: &fd}
+		}
 		cmd.Stdout, cmd.Stderr = l.Files[1], l.Files[2]
 	}
 	if err := cmd.Start(); err != nil {
@@ -519,6 +523,9 @@ func (p *keptFake) read(stream *os.File) error {
 			}
 			p.mu.Lock()
 			p.output.Write(buf[:n])
+			for _, t := range p.taps {
+				_, _ = t.Write(buf[:n])
+			}
 			p.mu.Unlock()
 		}
 	}()
@@ -538,6 +545,7 @@ func (w *world) reaped(key string, p *keptFake, status syscall.WaitStatus) {
 	defer w.mu.Unlock()
 	p.exit = &keeper.Exit{Key: key, Status: status, Known: true, At: time.Now()}
 	close(p.ended)
+	p.cut()
 	if w.connected != nil {
 		w.connected.exits <- *p.exit
 	}
@@ -602,16 +610,72 @@ func (k fakeKeeper) Kept() (out []keeper.Kept) {
 
 func (k fakeKeeper) Hold(_ context.Context, key string, files map[string]*os.File) error {
 	return k.do("hold", func() {
-		p := &keptFake{files: map[string]*os.File{}}
+		p := k.kept[key]
+		if p == nil {
+			p = &keptFake{files: map[string]*os.File{}}
+			k.kept[key] = p
+		}
 		for name, f := range files {
+			if old := p.files[name]; old != nil {
+				old.Close()
+			}
 			p.files[name], _ = dup(f)
 		}
-		k.kept[key] = p
 	})
 }
 
 func (k fakeKeeper) Forget(_ context.Context, key string) error {
 	return k.do("forget", func() { delete(k.kept, key) })
+}
+
+// Attach counts positions from 4096 on, as the journals do.
+func (k fakeKeeper) Attach(_ context.Context, key, stream string, position int64, pipe *os.File) (at int64, err error) {
+	at = -1
+	err = k.do("attach", func() {
+		p := k.kept[key]
+		if p == nil || p.exit != nil {
+			return
+		}
+		own, derr := dup(pipe)
+		if derr != nil {
+			return
+		}
+		at = p.attach(position, own)
+	})
+	if err == nil && at < 0 {
+		err = keeper.ErrUnknownKey
+	}
+	return at, err
+}
+
+func (p *keptFake) attach(position int64, pipe *os.File) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := int64(4096 + p.output.Len())
+	if position < 4096 || position > end {
+		position = end
+	}
+	_, _ = pipe.Write(p.output.Bytes()[position-4096:])
+	p.taps = append(p.taps, pipe)
+	return position
+}
+
+// cut ends all taps, as the keeper's death does.
+func (p *keptFake) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.taps {
+		t.Close()
+	}
+	p.taps = nil
+}
+
+func (k fakeKeeper) Reopen(_ context.Context, key string, log *os.File) error {
+	return k.do("reopen", func() {
+		if p := k.kept[key]; p != nil {
+			_, _ = log.WriteString(p.written())
+		}
+	})
 }
 
 // leaks lists what is in the world and belongs to no pod or container that the

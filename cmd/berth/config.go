@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-runtime/berth/cni"
+	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/pelletier/go-toml/v2"
@@ -26,26 +27,28 @@ var exampleConfig string
 // config is the configuration file: a few keys of the daemon itself, and the
 // rooms' own tables.
 type config struct {
-	Root    string            `toml:"root"`
-	State   string            `toml:"state"`
-	Socket  string            `toml:"socket"` // "": STATE/berth.sock
-	Keeper  string            `toml:"keeper"` // "": beside berth
-	Log     logConfig         `toml:"log"`
-	Sandbox sandbox.Config    `toml:"sandbox"`
-	Images  imagestore.Config `toml:"images"`
-	Network cni.Config        `toml:"network"`
+	Root      string            `toml:"root"`
+	State     string            `toml:"state"`
+	Socket    string            `toml:"socket"` // "": STATE/berth.sock
+	Keeper    string            `toml:"keeper"` // "": beside berth
+	Log       logConfig         `toml:"log"`
+	Sandbox   sandbox.Config    `toml:"sandbox"`
+	Images    imagestore.Config `toml:"images"`
+	Network   cni.Config        `toml:"network"`
+	Streaming stream.Config     `toml:"streaming"`
 	// Runtimes are others than berth's own, by the handler's name in RuntimeClasses.
 	Runtimes map[string]sandbox.Runtime `toml:"runtimes"`
 }
 
 func defaultConfig() config {
 	return config{
-		Root:    "/var/lib/berth",
-		State:   "/run/berth",
-		Log:     logConfig{Level: "info", Format: formatText},
-		Sandbox: sandbox.DefaultConfig(),
-		Images:  imagestore.DefaultConfig(),
-		Network: cni.DefaultConfig(),
+		Root:      "/var/lib/berth",
+		State:     "/run/berth",
+		Log:       logConfig{Level: "info", Format: formatText},
+		Sandbox:   sandbox.DefaultConfig(),
+		Images:    imagestore.DefaultConfig(),
+		Network:   cni.DefaultConfig(),
+		Streaming: stream.DefaultConfig(),
 	}
 }
 
@@ -96,6 +99,7 @@ func (c config) Validate() error {
 		{"images", c.Images.Validate},
 		{"network", c.Network.Validate},
 		{"runtimes", func() error { return sandbox.ValidateRuntimes(c.Runtimes) }},
+		{"streaming", c.Streaming.Validate},
 	} {
 		if err := room.validate(); err != nil {
 			// A room may return several errors, joined: one a line.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-runtime/berth/cri"
+	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -57,9 +58,15 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 	if err != nil {
 		return err
 	}
-	server := cri.NewServer(rooms.door(ctx, cfg, log), rooms.parts(log))
-	failed := make(chan error, 1)
+	streams, err := stream.Listen(cfg.Streaming, rooms.pods, log)
+	if err != nil {
+		rooms.close(ctx, log)
+		return err
+	}
+	server := cri.NewServer(rooms.door(ctx, cfg, log), rooms.parts(streams, log))
+	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(listener) }() // ends with server.Stop
+	go func() { failed <- streams.Serve() }()        // ends with streams.Close
 	log.WithFields(logrus.Fields{"op": "serve unix://" + cfg.socket(), "took": time.Since(start)}).Info("serving")
 	notify(log, daemon.SdNotifyReady)
 
@@ -72,6 +79,9 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	server.Stop(stopping)
+	if err := streams.Close(); err != nil {
+		log.WithError(err).Warn("streams did not close")
+	}
 	rooms.close(stopping, log)
 	log.Info("stopped")
 	return err

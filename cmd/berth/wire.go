@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/cri"
+	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/cgroup"
@@ -140,8 +141,8 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 }
 
 // parts are what the CRI door stands on.
-func (r *rooms) parts(log *logrus.Logger) cri.Parts {
-	return cri.Parts{Pods: r.pods, Containers: r.pods, Node: r.pods, Images: r.images, Programs: r.pods, Log: log}
+func (r *rooms) parts(streams *stream.Server, log *logrus.Logger) cri.Parts {
+	return cri.Parts{Pods: r.pods, Containers: r.pods, Node: r.pods, Images: r.images, Programs: r.pods, Streams: streams, Log: log}
 }
 
 // close closes what is open, the sandbox first. The keeper ends when it keeps

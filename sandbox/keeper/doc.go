@@ -9,6 +9,7 @@
 //	Launch  ── program in a memfd, slots, streams ─────▶  clone3, walk, execve; copies streams to the log
 //	        ◀─ started {pidfd} ── done {pid, pidfd} ───
 //	Exits   ◀─ exit {status, time} ────────────────────   reaped, streams drained
+//	Attach  ── key, stream, a pipe ────────────▶  copies what the stream brings into the pipe, too
 //	Forget  ── key ────────────────────────────────────▶  drops record and descriptors
 //
 // The daemon holds a duplicate of every descriptor that the keeper holds, and the journals (package

@@ -100,7 +100,7 @@ func TestRootLaunchErrors(t *testing.T) {
 	if _, err := c.Wait(b.ctx, "k"); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("wait for a forgotten key: %v", err)
 	}
-	if after := settledFiles(t, c.PID(), before); after != before {
+	if after := settledFiles(t, c.PID(), before); after > before { // fewer: some of the launches before it had not let go of all
 		t.Errorf("keeper: %d descriptors before, %d after", before, after)
 	}
 }
@@ -176,7 +176,7 @@ func TestRootOneshotsAndEarlyExits(t *testing.T) {
 	before := countFiles(t, c.PID())
 	mine := countFiles(t, os.Getpid())
 	oneshots(t, b, c, 8, 150)
-	if after := settledFiles(t, c.PID(), before); after != before {
+	if after := settledFiles(t, c.PID(), before); after > before { // fewer: some of the launches before it had not let go of all
 		t.Errorf("keeper: %d descriptors before, %d after", before, after)
 	}
 	if after := settledFiles(t, os.Getpid(), mine); after != mine {

@@ -95,10 +95,8 @@ func (l *Launch) hold() (p *heldProcess, holds map[string]int, err error) {
 		p.names = append(p.names, s.Name)
 		fd, derr := dupFile(s.File)
 		add(&p.streams, fd, derr)
-		if l.Log != nil {
-			fd, derr = journal.Create()
-			add(&p.journals, fd, derr)
-		}
+		fd, derr = journal.Create() // without a log too: others may look on
+		add(&p.journals, fd, derr)
 	}
 	if err != nil {
 		p.close()

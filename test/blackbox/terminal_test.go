@@ -47,3 +47,34 @@ func TestRootTerminalOfAnotherUser(t *testing.T) {
 		want(t, name+": output", run.Output("stdout"), "1000 5\r\nagain\r\n0\r\nptmx\r\n")
 	}
 }
+
+// TestRootTerminalUnderVolume has a volume where the container's devpts would be:
+// its terminal is one of the host's.
+func TestRootTerminalUnderVolume(t *testing.T) {
+	d := start(t)
+	config := harness.OnHostNetwork(d.PodConfig("volume"))
+	config.Linux.SecurityContext.Privileged = true
+	pod := d.RunPod(config)
+	c := onTerminal(`test -t 0 && test -t 1 && echo terminal; echo again >/dev/tty; exit 3`)
+	c.Linux.SecurityContext.Privileged = true
+	c.Mounts = []*cri.Mount{{HostPath: "/dev", ContainerPath: "/dev"}}
+	run := pod.Run(c)
+	want(t, "exit code", run.Wait().ExitCode, 3)
+	want(t, "output", run.Output("stdout"), "terminal\r\nagain\r\n")
+}
+
+// TestRootExecTerminalInUserNamespace looks whether the user of an exec can open its
+// terminal by name.
+func TestRootExecTerminalInUserNamespace(t *testing.T) {
+	d := start(t)
+	config, c := d.PodConfig("mapped"), harness.ContainerConfig("main", harness.Sleep)
+	ids := []*cri.IDMapping{{HostId: 300000, Length: 65536}}
+	user := &cri.UserNamespace{Mode: cri.NamespaceMode_POD, Uids: ids, Gids: ids}
+	config.Linux.SecurityContext.NamespaceOptions.UsernsOptions = user
+	c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = user
+	c.Linux.SecurityContext.RunAsUser = &cri.Int64Value{Value: 1000}
+	run := d.RunPod(config).Run(c)
+	s := sit(t, d, "exec", "-it", run.ID, "sh", "-c", "tty; stat -c %u:%g $(tty); echo again >$(tty)")
+	s.shows(`/dev/pts/0\r\n1000:5\r\nagain`)
+	want(t, "crictl's exit code", s.exits(), 0)
+}

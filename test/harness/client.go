@@ -75,13 +75,19 @@ func (d *Daemon) Pull(ref string) string {
 // outputs, trimmed.
 func (d *Daemon) Crictl(args ...string) (string, error) {
 	d.t.Helper()
-	c := exec.Command(filepath.Join(d.bin, "crictl"), append([]string{"--config", filepath.Join(d.Dir, "crictl.yaml")}, args...)...)
-	c.Env = append(os.Environ(), "BERTH_TEST_NAME="+d.Name)
+	c := d.CrictlCommand(args...)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("crictl %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return strings.TrimSpace(string(out)), err
+}
+
+// CrictlCommand is a crictl for the daemon, not yet started.
+func (d *Daemon) CrictlCommand(args ...string) *exec.Cmd {
+	c := exec.Command(filepath.Join(d.bin, "crictl"), append([]string{"--config", filepath.Join(d.Dir, "crictl.yaml")}, args...)...)
+	c.Env = append(os.Environ(), "BERTH_TEST_NAME="+d.Name)
+	return c
 }
 
 // MustCrictl is Crictl that ends the test on an error.

@@ -121,8 +121,16 @@ type Line struct {
 // ends the test; one that is being written is left out.
 func (c *Container) Log() []Line {
 	c.pod.d.t.Helper()
-	text, err := os.ReadFile(filepath.Join(c.pod.Config.LogDirectory, c.Config.LogPath))
-	c.pod.d.must(err)
+	return ReadLog(c.pod.d.t, filepath.Join(c.pod.Config.LogDirectory, c.Config.LogPath))
+}
+
+// ReadLog is Log of a file that may have been rotated away.
+func ReadLog(t TB, path string) []Line {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out []Line
 	for raw := range strings.Lines(string(text)) {
 		if !strings.HasSuffix(raw, "\n") {
@@ -130,7 +138,7 @@ func (c *Container) Log() []Line {
 		}
 		l, err := parseLine(strings.TrimSuffix(raw, "\n"))
 		if err != nil {
-			c.pod.d.t.Fatalf("log of container %s: %v", c.Config.Metadata.Name, err)
+			t.Fatalf("log %s: %v", path, err)
 		}
 		out = append(out, l)
 	}

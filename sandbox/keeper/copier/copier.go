@@ -96,12 +96,19 @@ func (c *Copier) Close() {
 // Watch calls ready once when fd is readable or at its end; ready must not block. Unwatch it before fd
 // is closed.
 func (c *Copier) Watch(fd int, ready func()) (uint64, error) {
+	return c.watch(fd, incoming, ready)
+}
+
+// incoming are the events of a descriptor that is read.
+const incoming = unix.EPOLLIN | unix.EPOLLRDHUP
+
+func (c *Copier) watch(fd int, events uint32, ready func()) (uint64, error) {
 	c.mu.Lock()
 	c.last++
 	id := c.last
 	c.watches[id] = ready
 	c.mu.Unlock()
-	if err := c.control(unix.EPOLL_CTL_ADD, fd, id); err != nil {
+	if err := c.control(unix.EPOLL_CTL_ADD, fd, id, events); err != nil {
 		c.Unwatch(fd, id)
 		return 0, err
 	}
@@ -109,7 +116,9 @@ func (c *Copier) Watch(fd int, ready func()) (uint64, error) {
 }
 
 // rearm lets the watch call ready once more.
-func (c *Copier) rearm(fd int, id uint64) error { return c.control(unix.EPOLL_CTL_MOD, fd, id) }
+func (c *Copier) rearm(fd int, id uint64) error {
+	return c.control(unix.EPOLL_CTL_MOD, fd, id, incoming)
+}
 
 // Unwatch ends a watch. It may be called twice, and for id 0. A call to ready that is under way may
 // still come.
@@ -119,12 +128,12 @@ func (c *Copier) Unwatch(fd int, id uint64) {
 	delete(c.watches, id)
 	c.mu.Unlock()
 	if known {
-		_ = c.control(unix.EPOLL_CTL_DEL, fd, id) // ENOENT: it never was added
+		_ = c.control(unix.EPOLL_CTL_DEL, fd, id, 0) // ENOENT: it never was added
 	}
 }
 
-func (c *Copier) control(op, fd int, id uint64) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
+func (c *Copier) control(op, fd int, id uint64, events uint32) error {
+	ev := unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
 	var cerr error
 	err := c.raw.Control(func(ep uintptr) { cerr = unix.EpollCtl(int(ep), op, fd, &ev) })
 	if err == nil {

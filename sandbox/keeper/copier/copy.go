@@ -24,15 +24,17 @@ const (
 	doReopen
 	doClose
 	doRetry
+	doTaps    // add those that were asked for, and give them what they have not got
 	doStreams = 1<<16 - 1
 )
 
-// Source is a stream to copy: with a log through Journal, otherwise (Journal nil) to be read and thrown
-// away. Its descriptors belong to the Copy.
+// Source is a stream to copy, through Journal into the log if there is one; without a Journal it is read and
+// thrown away, and can't be attached to. Its descriptors belong to the Copy.
 type Source struct {
 	Journal *journal.Stream
 	FD      int // without Journal
 
+	taps  []*tap
 	pipe  bool
 	watch uint64
 	ended bool
@@ -62,6 +64,8 @@ type Copy struct {
 	queued bool
 	closed bool
 	next   []reopen // in the order in which they came
+
+	attaching []attach
 }
 
 type reopen struct {
@@ -232,8 +236,16 @@ func (p *Copy) run(todo uint32, buf *journal.Buffers) (again uint32, err error) 
 	if err != nil {
 		return todo &^ doReopen, err
 	}
+	if todo&doTaps != 0 {
+		p.attach()
+	}
 	for i, s := range p.streams {
 		bit := uint32(1) << i
+		if !s.ended && todo&doTaps != 0 && s.Journal != nil {
+			if err := p.feed(s); err != nil {
+				return todo &^ doReopen, err
+			}
+		}
 		if s.ended || todo&(bit|doFlush) == 0 {
 			continue
 		}
@@ -263,7 +275,12 @@ func (p *Copy) copy(s *Source, flush bool, buf *journal.Buffers) (more bool, err
 		more, eof, err = journal.Discard(s.FD, s.pipe, p.copier.null, buf)
 	} else {
 		more, eof, err = s.Journal.Take(buf)
-		err = errors.Join(err, s.Journal.Write(p.log, buf, eof || flush))
+		err = errors.Join(err, p.feed(s))
+		if p.log == nil {
+			err = errors.Join(err, s.Journal.Drop())
+		} else {
+			err = errors.Join(err, s.Journal.Write(p.log, buf, eof || flush))
+		}
 	}
 	if err == nil && eof {
 		p.end(s)
@@ -276,6 +293,7 @@ func (p *Copy) end(s *Source) {
 	defer p.mu.Unlock()
 	p.copier.Unwatch(s.fd(), s.watch)
 	if s.Journal != nil {
+		p.endTaps(s)
 		s.Journal.Close()
 	} else {
 		unix.Close(s.FD)
@@ -316,9 +334,13 @@ func (p *Copy) park(todo uint32, err error) {
 func (p *Copy) closeAll() {
 	p.mu.Lock()
 	p.closed = true
-	next := p.next
-	p.next = nil
+	next, attaching := p.next, p.attaching
+	p.next, p.attaching = nil, nil
 	p.mu.Unlock()
+	for _, a := range attaching {
+		unix.Close(a.fd)
+		a.done(0, ErrNoStream)
+	}
 	for _, s := range p.streams {
 		if !s.ended {
 			p.end(s)

@@ -19,6 +19,8 @@ type Stream struct {
 	end     int64 // the journal's offset: all that was taken
 	done    int64 // all before it is in the log, or in the batch under way
 	holed   int64 // all before it, header aside, was given back
+	lost    int64 // what comes before it was given back, or may have been by a dead keeper
+	keep    int64 // somebody else still reads what comes after; 0: nobody
 	found   header
 	fmt     *Formatter
 }
@@ -46,6 +48,7 @@ func NewStream(name string, source, journal, maxLine int) (*Stream, error) {
 	if noted {
 		s.done = h.start + int64(h.length)
 	}
+	s.lost = s.done
 	return s, nil
 }
 
@@ -158,11 +161,35 @@ func (s *Stream) Write(l *Log, buf *Buffers, rest bool) error {
 	return s.release()
 }
 
+// End is where the stream's next byte will stand in the journal.
+func (s *Stream) End() int64 { return s.end }
+
+// Has says whether the journal still has the stream's bytes from a position on.
+func (s *Stream) Has(position int64) bool {
+	return position >= max(s.lost, Start) && position <= s.end
+}
+
+// Keep has the journal keep its bytes from a position on for somebody who reads them there; 0: it gives
+// back all that is in the log.
+func (s *Stream) Keep(position int64) error {
+	s.keep = position
+	return s.release()
+}
+
+// Drop does in place of Write for a stream without a log.
+func (s *Stream) Drop() error {
+	s.done = s.end
+	return s.release()
+}
+
 // release gives the journal's pages back, all but those of an unfinished line and its header.
 func (s *Stream) release() error {
 	from, to := int64(0), (s.end+Start-1)/Start*Start
 	if s.done < s.end {
 		from, to = max(s.holed, Start), s.done/Start*Start
+	}
+	if s.keep != 0 && s.keep < s.end {
+		to = min(to, s.keep/Start*Start)
 	}
 	if to <= from {
 		return nil
@@ -176,6 +203,7 @@ func (s *Stream) release() error {
 			return fmt.Errorf("release journal: %w", err)
 		}
 		s.noted, s.holed = s.noted && from != 0, to
+		s.lost = max(s.lost, min(to, s.end))
 		return nil
 	}
 }

@@ -202,7 +202,7 @@ func (s *Server) goOver(c *copier.Copy, fd int, generation uint32) {
 // openStreams makes sources and log of a record's descriptors, all of which it takes over. next is the
 // log file to go on with once a dead keeper's batch is written through, -1 when it is the same.
 func openStreams(r *wire.Record, f *files) (log *journal.Log, next int, sources []*copier.Source, err error) {
-	if len(f.logs) == 0 || len(f.journals) != len(f.streams) {
+	if len(f.journals) != len(f.streams) {
 		closeFD(f.journals...)
 		closeFD(f.logs...)
 		for _, fd := range f.streams {
@@ -210,7 +210,7 @@ func openStreams(r *wire.Record, f *files) (log *journal.Log, next int, sources 
 		}
 		return nil, -1, sources, nil
 	}
-	over := len(f.logs) == 1 // the newest file is the log already
+	over := len(f.logs) < 2 // the newest file is the log already
 	for i, fd := range f.streams {
 		j, jerr := journal.NewStream(r.Streams[i], fd, f.journals[i], r.MaxLine)
 		if jerr != nil {
@@ -222,6 +222,14 @@ func openStreams(r *wire.Record, f *files) (log *journal.Log, next int, sources 
 			over = true
 		}
 		sources = append(sources, &copier.Source{Journal: j})
+	}
+	if len(f.logs) == 0 {
+		if err != nil {
+			for _, src := range sources {
+				src.Journal.Close()
+			}
+		}
+		return nil, -1, sources, err
 	}
 	if over {
 		newest := len(f.logs) - 1

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/berth-runtime/berth/oci/launch"
@@ -37,6 +38,8 @@ func (s *Server) request(ses *session, m wire.Message) {
 		ses.answer(m.ID, wire.Result{})
 	case wire.KindReopen:
 		s.reopen(ses, m.ID, r, f)
+	case wire.KindAttach:
+		s.attach(ses, m.ID, r, f)
 	case wire.KindShutdown:
 		f.close()
 		s.shutdown(ses, m.ID)
@@ -111,6 +114,27 @@ func (s *Server) reopen(ses *session, id uint32, r *wire.Record, f *files) {
 			return
 		}
 		ses.answer(id, failure(err))
+	})
+}
+
+func (s *Server) attach(ses *session, id uint32, r *wire.Record, f *files) {
+	c, names := s.table.streamsOf(r.Key)
+	if c == nil || len(f.streams) != 1 {
+		f.close()
+		ses.answer(id, wire.Result{Code: wire.Unknown})
+		return
+	}
+	pipe := f.streams[0]
+	f.streams = nil
+	f.close()
+	c.Attach(slices.Index(names, r.Streams[0]), pipe, r.Position, func(position int64, err error) {
+		if errors.Is(err, copier.ErrNoStream) {
+			ses.answer(id, wire.Result{Code: wire.Unknown})
+			return
+		}
+		result := failure(err)
+		result.Position = position
+		ses.answer(id, result)
 	})
 }
 

@@ -212,6 +212,16 @@ func (t *table) copyOf(key string) *copier.Copy {
 	return nil
 }
 
+// streamsOf returns the copy of the process under a key, nil when there is none, and the names of its streams.
+func (t *table) streamsOf(key string) (*copier.Copy, []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[key]; e != nil && e.process != nil {
+		return e.process.copy, e.process.names
+	}
+	return nil, nil
+}
+
 // kept describes what is kept under a key, with duplicates of its descriptors; nil when there is nothing.
 func (t *table) kept(key string) (*process, *wire.Record, []int, error) {
 	t.mu.Lock()

@@ -13,7 +13,7 @@ import (
 
 // Version is the version of the format that this package speaks. A later one may append fields to
 // bodies: decoders ignore what follows the fields that they know.
-const Version = 1
+const Version = 2
 
 // ErrFormat is what errors about malformed bytes wrap.
 var ErrFormat = errors.New("malformed keeper message")
@@ -37,6 +37,8 @@ const (
 	KindDone
 	KindExit
 	kindMore // further descriptors of the message before
+	KindAttach
+	kindEnd // no kind: their number
 )
 
 // Bounds of a message.
@@ -84,7 +86,7 @@ func parseHeader(p []byte) (header, error) {
 		return header{}, fmt.Errorf("%w: %d descriptors", ErrFormat, files)
 	}
 	h := header{kind: Kind(p[2]), id: binary.LittleEndian.Uint32(p[4:]), body: int(body), files: int(files)}
-	if h.kind == 0 || h.kind > kindMore {
+	if h.kind == 0 || h.kind >= kindEnd {
 		return header{}, fmt.Errorf("%w: kind %d", ErrFormat, h.kind)
 	}
 	return h, nil
@@ -116,7 +118,7 @@ func ParseHello(body []byte) (Hello, error) {
 // Record is the body of everything that concerns one key: requests, what is kept, an exit.
 //
 //	key:name flags:u8 pid:u32 maxline:u32 generation:u32
-//	slots:u16 logs:u8 streams:u8 name… holds:u16 name… [status:u32 at:i64]
+//	slots:u16 logs:u8 streams:u8 name… holds:u16 name… [status:u32 at:i64] position:u64
 //
 // A name is its length as u8 (never 0), then its bytes. flags: 1 oneshot, 2 program, 4 pidfd,
 // 8 journals, 16 exit (status and at follow), 32 exit status known.
@@ -138,6 +140,7 @@ type Record struct {
 	Streams    []string
 	Holds      []string
 	Exit       *Exit
+	Position   int64 // of an attach: where in the stream to begin; 0: now
 }
 
 // Exit is how and when a process ended.
@@ -181,7 +184,7 @@ func (r *Record) Append(b []byte) []byte {
 		b = le.AppendUint32(b, uint32(r.Exit.Status))
 		b = le.AppendUint64(b, uint64(r.Exit.At.UnixNano()))
 	}
-	return b
+	return le.AppendUint64(b, uint64(r.Position))
 }
 
 // Check says whether the record fits the wire: names of 1 to 255 bytes, numbers in range.
@@ -217,6 +220,7 @@ func ParseRecord(body []byte, files int) (*Record, error) {
 	if flags&16 != 0 {
 		r.Exit = &Exit{Status: syscall.WaitStatus(d.U32()), Known: flags&32 != 0, At: time.Unix(0, int64(d.U64()))}
 	}
+	r.Position = int64(d.U64())
 	if err := d.err(); err != nil {
 		return nil, err
 	}
@@ -245,7 +249,7 @@ const (
 
 // Result is the body of Done and Started:
 //
-//	code:u8 errno:u32 step:u32 pid:u32 text:u16 bytes…
+//	code:u8 errno:u32 step:u32 pid:u32 text:u16 bytes… position:u64
 //
 // Started comes with the child's pidfd, Done of a launch that succeeded with the process's.
 type Result struct {
@@ -254,6 +258,8 @@ type Result struct {
 	Step  int
 	PID   int
 	Text  string
+	// Position is where in the stream an attach begins.
+	Position int64
 }
 
 // Append appends the body. A text beyond 1024 bytes is cut.
@@ -265,7 +271,8 @@ func (r Result) Append(b []byte) []byte {
 	b = le.AppendUint32(b, uint32(r.PID))
 	text := r.Text[:min(len(r.Text), 1024)]
 	b = le.AppendUint16(b, uint16(len(text)))
-	return append(b, text...)
+	b = append(b, text...)
+	return le.AppendUint64(b, uint64(r.Position))
 }
 
 // ParseResult reads a body.
@@ -273,6 +280,7 @@ func ParseResult(body []byte) (Result, error) {
 	d := newReader(body)
 	r := Result{Code: Code(d.U8()), Errno: syscall.Errno(d.U32()), Step: int(d.U32()), PID: int(d.U32())}
 	r.Text = string(d.Bytes(int(d.U16())))
+	r.Position = int64(d.U64())
 	return r, d.err()
 }
 

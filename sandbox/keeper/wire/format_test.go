@@ -15,6 +15,7 @@ var records = []*Record{
 	{Key: "web", HasProgram: true, Slots: 300, Streams: []string{"stdout", "stderr"}, Journals: true, Logs: 1, Generation: 7, MaxLine: 16384},
 	{Key: strings.Repeat("x", 255), HasPidFD: true, PID: 4711, Holds: []string{"net", "ipc"}, Oneshot: true},
 	{Key: "gone", Logs: 2, PID: 1, Exit: &Exit{Status: 0x0900, Known: true, At: time.Unix(12, 345)}},
+	{Key: "seen", Streams: []string{"stderr"}, Position: 1 << 40},
 	{Key: "unknown", Exit: &Exit{At: time.Unix(0, 1)}},
 }
 
@@ -60,7 +61,7 @@ func TestHelloAndResultRoundTrip(t *testing.T) {
 	if got, err := ParseHello(h.Append(nil)); err != nil || got != h {
 		t.Errorf("hello %+v, %v", got, err)
 	}
-	r := Result{Code: StepFailed, Errno: syscall.ENOSPC, Step: 12, PID: 7, Text: "no space"}
+	r := Result{Code: StepFailed, Errno: syscall.ENOSPC, Step: 12, PID: 7, Text: "no space", Position: 1 << 40}
 	if got, err := ParseResult(r.Append(nil)); err != nil || got != r {
 		t.Errorf("result %+v, %v", got, err)
 	}
@@ -80,7 +81,7 @@ func TestParseHeaderRefuses(t *testing.T) {
 		"short":          func(p []byte) []byte { return p[:15] },
 		"magic":          func(p []byte) []byte { p[0] = 'x'; return p },
 		"kind 0":         func(p []byte) []byte { p[2] = 0; return p },
-		"unknown kind":   func(p []byte) []byte { p[2] = byte(kindMore) + 1; return p },
+		"unknown kind":   func(p []byte) []byte { p[2] = byte(kindEnd); return p },
 		"body too short": func(p []byte) []byte { return p[:17] },
 		"body too long":  func(p []byte) []byte { return append(p, 1) },
 		"many files":     func(p []byte) []byte { p[15] = 1; return p },
