@@ -63,8 +63,9 @@ func TestRootAttachWhileKeepersDie(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer gate.Close()
-	script := fmt.Sprintf(`head -c 1 <&2 >/dev/null; awk 'BEGIN { for (i = 0; i < %d; i++) print "line " i " of a flood" }'; printf "no end"; exit 7`, lines)
-	// Standard error is what the script waits for: there is no stdin here.
+	script := fmt.Sprintf(`head -c 1 <&2 >/dev/null; awk 'BEGIN { for (i = 0; i < %d; i++) print "line " i " of a flood" }'; printf "no end"; sleep 2; exit 7`, lines)
+	// Standard error is what the script waits for: there is no stdin here. It stays a while: of a stream that ends before
+	// the next keeper is asked, nobody counts what is missing.
 	k := b.launch(c, "flood", shell(2, script), func(l *Launch) {
 		l.Streams = l.Streams[:1]
 		l.Files[1] = gate
