@@ -75,7 +75,7 @@ func (c *container) openInput() (*os.File, error) {
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
 	if c.record.State != ContainerRunning {
-		return nil, stateError("attach to", "container", c.id, c.record.State)
+		return nil, stateError("container", c.id, c.record.State)
 	}
 	if c.input == nil {
 		return nil, nil

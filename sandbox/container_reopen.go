@@ -27,7 +27,7 @@ func (m *Manager) ReopenContainerLog(ctx context.Context, id string) error {
 func (m *Manager) reopenLog(ctx context.Context, c *container) error {
 	proc := c.running()
 	if proc == nil {
-		return stateError("reopen the log of", "container", c.id, c.now().State)
+		return stateError("container", c.id, c.now().State)
 	}
 	defer proc.release()
 	path := c.now().LogPath

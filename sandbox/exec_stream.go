@@ -46,7 +46,7 @@ func (m *Manager) RunningContainer(id string) (string, error) {
 	}
 	proc := c.running()
 	if proc == nil {
-		return "", stateError("connect to", "container", c.id, c.now().State)
+		return "", stateError("container", c.id, c.now().State)
 	}
 	proc.release()
 	return c.id, nil
@@ -55,7 +55,7 @@ func (m *Manager) RunningContainer(id string) (string, error) {
 func (m *Manager) execStreams(ctx context.Context, c *container, cmd []string, s Streams) (int32, error) {
 	target := c.running()
 	if target == nil {
-		return 0, stateError("exec in", "container", c.id, c.now().State)
+		return 0, stateError("container", c.id, c.now().State)
 	}
 	defer target.release()
 	session := &session{log: m.log, streams: s}

@@ -31,7 +31,7 @@ func (m *Manager) ReadyPod(podID string) (string, error) {
 		return "", err
 	}
 	if s := p.state(); s != PodReady {
-		return "", stateError("forward a port of", "pod", p.id, s)
+		return "", stateError("pod", p.id, s)
 	}
 	return p.id, nil
 }
@@ -46,7 +46,7 @@ func (m *Manager) PortForward(ctx context.Context, podID string, port int32, cli
 		return err
 	}
 	if s := p.state(); s != PodReady {
-		return stateError("forward a port of", "pod", p.id, s)
+		return stateError("pod", p.id, s)
 	}
 	if port < 1 || port > 65535 {
 		return &spec.FieldError{Field: "port", Value: strconv.Itoa(int(port)), Rule: "must be between 1 and 65535"}
