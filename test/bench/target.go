@@ -190,7 +190,7 @@ func (t *target) warm(o options) {
 // pids are the processes of the runtime itself.
 func (t *target) pids(b *bed) []int {
 	if t.daemon != nil {
-		return []int{t.daemon.PID(), t.daemon.Keeper()}
+		return append(t.daemon.Zygotes(), t.daemon.PID(), t.daemon.Keeper())
 	}
 	pids, err := named(strings.Split(t.options.processes, ","))
 	t.must("find the runtime's processes", err)

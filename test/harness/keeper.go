@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,6 +29,30 @@ func (d *Daemon) Keeper() int {
 		}
 	}
 	return 0
+}
+
+// Zygotes returns the processes that the keeper forks containers from.
+func (d *Daemon) Zygotes() []int {
+	d.t.Helper()
+	keeper := d.Keeper()
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", keeper))
+	d.must(err)
+	var out []int
+	for _, task := range tasks {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", keeper, task.Name()))
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, child := range strings.Fields(string(children)) {
+			command, err := os.ReadFile("/proc/" + child + "/cmdline")
+			if err == nil && strings.HasPrefix(string(command), "berth-zygote\x00") {
+				pid, err := strconv.Atoi(child)
+				d.must(err)
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
 }
 
 func zombie(pid int) bool {
