@@ -10,19 +10,39 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/program"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 )
 
-// Launch programs are kept as text, for those who ask what a container got: beside the pod's files, since
-// like them they end with the machine, and compressed, since that is memory. They are written beside the
-// work and not on its way: of a start amid which the daemon is killed there is none.
+// Launch programs are kept for those who ask what a container got: beside the pod's files, since like them they
+// end with the machine, as text, and compressed, since that is memory. A pod's start doesn't pay for that: until a
+// program is some seconds old it is only remembered, and one that is dropped before is never written. Of a launch
+// in the last seconds of a daemon that is killed there is none.
 //
 //	STATE/pods/POD/programs/namespaces.gz, pause.gz, CONTAINER.gz
+
+// keepAfter is how old a program is when it is written.
+const keepAfter = 3 * time.Second
+
+// programs are the programs of a pod that are not written yet.
+type programs struct {
+	sync.Mutex // held also while files are written, read and removed
+	fresh      map[string]*freshProgram
+}
+
+// freshProgram is a program as it was launched.
+type freshProgram struct {
+	head    string
+	program *program.Program
+}
+
+func (f *freshProgram) text() string { return f.head + f.program.String() }
 
 // The names of the programs that are the pod's own; the others are containers' ids.
 const (
@@ -48,35 +68,56 @@ func (m *Manager) keepProgram(n *launchNote, l *oci.Launch, ordered time.Time, p
 		return
 	}
 	took := time.Since(ordered)
-	program := l.Program // only read from here on, and not closed with the launch
 	var outcome string
 	if err == nil {
 		outcome = fmt.Sprintf("process %d was at its end %v after the order", proc.PID, took.Round(time.Microsecond))
 	} else {
 		outcome = fmt.Sprintf("failed %v after the order: %v", took.Round(time.Microsecond), err)
 	}
+	fresh := &freshProgram{fmt.Sprintf("%s\nlaunched: %s; %s\n", n.what, ordered.Format(time.RFC3339Nano), outcome), l.Program}
 	n.pod.programs.Lock()
-	write := func(ctx context.Context) {
-		defer n.pod.programs.Unlock()
-		if ctx.Err() != nil {
-			return // the daemon's end
+	if n.pod.programs.fresh == nil {
+		n.pod.programs.fresh = map[string]*freshProgram{}
+	}
+	n.pod.programs.fresh[n.name] = fresh
+	n.pod.programs.Unlock()
+	m.tasks.goes(func(context.Context) { // ends with the file, at the latest keepAfter from now
+		select {
+		case <-time.After(keepAfter):
+		case <-m.closing.Done():
 		}
-		text := fmt.Sprintf("%s\nlaunched: %s; %s\n%s", n.what, ordered.Format(time.RFC3339Nano), outcome, program)
-		if err := writeProgram(m.programFile(n.pod.id, n.name), text); err != nil {
+		if err := m.writeFresh(n.pod, n.name, fresh); err != nil {
 			m.log.WithFields(logrus.Fields{"pod": n.pod.id, "op": "keep program " + n.name, "error": err}).Warn("launch program not kept")
 		}
-	}
-	if !m.tasks.goes(write) { // ends with the file
-		write(m.tasks.base)
-	}
+	})
 }
+
+// writeFresh writes a program, unless it was dropped, or another came in its place.
+func (m *Manager) writeFresh(p *pod, name string, fresh *freshProgram) error {
+	p.programs.Lock()
+	defer p.programs.Unlock()
+	if p.programs.fresh[name] != fresh {
+		return nil
+	}
+	delete(p.programs.fresh, name)
+	return writeProgram(m.programFile(p.id, name), fresh.text())
+}
+
+// packers are writers that were used before: a new one takes a megabyte.
+var packers = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is no level
+	}
+	return w
+}}
 
 func writeProgram(path, text string) error {
 	var packed bytes.Buffer
-	w, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	if err == nil {
-		_, err = io.WriteString(w, text)
-	}
+	w := packers.Get().(*gzip.Writer)
+	defer packers.Put(w)
+	w.Reset(&packed)
+	_, err := io.WriteString(w, text)
 	if err == nil {
 		err = w.Close()
 	}
@@ -101,6 +142,7 @@ func writeProgram(path, text string) error {
 func (m *Manager) dropProgram(p *pod, name string) error {
 	p.programs.Lock()
 	defer p.programs.Unlock()
+	delete(p.programs.fresh, name)
 	if err := os.Remove(m.programFile(p.id, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove program: %w", err)
 	}
@@ -111,6 +153,9 @@ func (m *Manager) dropProgram(p *pod, name string) error {
 func (m *Manager) readProgram(p *pod, name string) (string, error) {
 	p.programs.Lock()
 	defer p.programs.Unlock()
+	if fresh := p.programs.fresh[name]; fresh != nil {
+		return fresh.text(), nil
+	}
 	f, err := os.Open(m.programFile(p.id, name))
 	if err != nil {
 		return "", err

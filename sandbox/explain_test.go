@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,11 +28,35 @@ func TestExplain(t *testing.T) {
 		t.Errorf("unknown: %v", err)
 	}
 	file := d.m.programFile(pod, id)
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the start was delayed by a file: %v", err)
+	}
+	// The end of the daemon writes what is still to be written; the next one has it.
+	if err := d.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := d.m.ExplainContainer(id); err != nil || again != text {
+		t.Errorf("written and read back: %q, %v", again, err)
+	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.m.ExplainContainer(id); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "was not kept") {
 		t.Errorf("without its file: %v", err)
+	}
+}
+
+// What is removed before its program is written leaves no file.
+func TestProgramsOfShortLivesAreNotWritten(t *testing.T) {
+	d := newWorld(t).start()
+	pod := d.runPod(podConfig("web"))
+	id := d.create(pod, containerConfig("c"))
+	d.begin(id)
+	if err := errors.Join(d.m.StopPod(t.Context(), pod), d.m.RemovePod(t.Context(), pod), d.m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(d.m.cfg.podFiles(""), "*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -38,7 +38,7 @@ type pod struct {
 	shm        *os.File                              // detached tmpfs; nil: the host's /dev/shm
 	pause      *process                              // PID 1 of a shared PID namespace
 
-	programs sync.Mutex // held while a file of launch programs is written or read; see explain.go
+	programs programs // that were launched for it; see explain.go
 }
 
 // newPod makes the memory of a pod.

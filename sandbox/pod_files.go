@@ -27,6 +27,7 @@ func (c Config) podFiles(podID string) string { return filepath.Join(c.State, "p
 func (m *Manager) forgetPod(p *pod) error {
 	p.programs.Lock() // what is being written must not be in the way
 	defer p.programs.Unlock()
+	p.programs.fresh = nil
 	if err := os.RemoveAll(m.cfg.podFiles(p.id)); err != nil {
 		return fmt.Errorf("remove pod files: %w", err)
 	}

@@ -77,14 +77,8 @@ func TestHandlerThatIsNotConfiguredAnyMore(t *testing.T) {
 	config.RuntimeHandler = "other"
 	pod := d.runPod(config)
 	id := d.create(pod, containerConfig("c"))
-	p, err := d.m.index.pod(pod)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.programs.Lock() // once the program of its namespaces is kept, nobody reads the configuration
 	d.m.cfg.Runtimes = nil
-	p.programs.Unlock()
-	err = d.m.StartContainer(t.Context(), id)
+	err := d.m.StartContainer(t.Context(), id)
 	if !errors.Is(err, ErrState) || !strings.Contains(err.Error(), `"other" of pod `+pod+" is not configured any more") {
 		t.Errorf("start: %v", err)
 	}
