@@ -299,7 +299,9 @@ func TestRootFullDisk(t *testing.T) {
 	if e := b.wait(c, "full"); e.Status.ExitStatus() != 4 {
 		t.Errorf("exit %+v", e)
 	}
+	old := c.PID()
 	killKeeper(t, c) // with half a batch in the log
+	newKeeper(t, c, old)
 	spare := b.openLog(filepath.Join(b.cfg.StateDir, "spare"))
 	defer spare.Close()
 	if err := c.Reopen(b.ctx, "full", spare); !errors.Is(err, unix.ENOSPC) {
