@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -93,6 +95,11 @@ func TestExecOnTerminal(t *testing.T) {
 // TestExecClientGoes has the client go away: a terminal hangs up, and without one
 // the command goes on, its output read.
 func TestExecClientGoes(t *testing.T) {
+	if signal.Ignored(syscall.SIGHUP) { // under nohup(1), and so would be all that is started here
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, syscall.SIGHUP)
+		t.Cleanup(func() { signal.Stop(caught) })
+	}
 	d, id := running(t)
 	sizes := make(chan TerminalSize)
 	close(sizes)
