@@ -2,7 +2,9 @@ package blackbox
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -52,6 +54,10 @@ func TestRootExplain(t *testing.T) {
 			t.Errorf("no %q in what is explained of the pod:\n%s", want, pods)
 		}
 	}
+	d.Eventually("the program to be some seconds old and written", func() bool {
+		_, err := os.Stat(filepath.Join(d.State, "pods", pod.ID, "programs", c.ID+".gz"))
+		return err == nil
+	})
 	d.Kill() // what a container got does not depend on who says it
 	d.Restart()
 	again, err := explain(d, c.ID)
