@@ -128,6 +128,9 @@ func fill(stage, root string) error {
 			return fmt.Errorf("find %s: %w", pattern, err)
 		}
 		for _, path := range found {
+			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+				continue // bin/linux-ARCH
+			}
 			names = append(names, strings.TrimPrefix(path, root+"/"))
 		}
 	}

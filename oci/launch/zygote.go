@@ -15,10 +15,10 @@ import (
 )
 
 // errZygote: a zygote ended without an answer, killed by somebody, or is not to be used any more.
-// errGone: it had ended before it was asked.
+// errGone: it had ended before it had read all that it was asked.
 var (
 	errZygote = errors.New("the zygote is gone")
-	errGone   = fmt.Errorf("before it was asked: %w", errZygote)
+	errGone   = fmt.Errorf("before it had read the program: %w", errZygote)
 )
 
 // zygoteName is what ps(1) shows: as long as the keeper's name, over which it is written.
@@ -127,7 +127,7 @@ func droppable() ([][2]uintptr, error) {
 }
 
 // run has the zygote make the child of a request, and returns it and its pidfd.
-// Errors: errGone when the zygote was dead before, so that another may be asked;
+// Errors: errGone when the zygote was dead before it had read all, so that another may be asked;
 // otherwise those that wrap errZygote say that it can't be used any more.
 func (z *zygote) run(blob []byte, files []int) (pid, pidfd int, err error) {
 	for first := true; ; first = false {
@@ -146,6 +146,9 @@ func (z *zygote) run(blob []byte, files []int) (pid, pidfd int, err error) {
 	}
 	for len(blob) > 0 {
 		n, err := unix.SendmsgN(z.socket, blob, nil, nil, unix.MSG_NOSIGNAL)
+		if err == unix.EPIPE || err == unix.ECONNRESET {
+			return 0, -1, errGone // it has not read the end
+		}
 		if err != nil && err != unix.EINTR {
 			return 0, -1, errors.Join(errZygote, fmt.Errorf("send launch program: %w", err))
 		}
@@ -186,6 +189,9 @@ func (z *zygote) receive() (pid, pidfd int, err error) {
 		if err != unix.EINTR {
 			break
 		}
+	}
+	if err == unix.ECONNRESET {
+		return 0, -1, errGone // unix(7): it has left some of it unread
 	}
 	if err != nil || n != len(text) {
 		return 0, -1, errors.Join(errZygote, err)

@@ -45,6 +45,7 @@ func TestRootKilledZygotesAreReplaced(t *testing.T) {
 	for _, pid := range killed {
 		check(t, unix.Kill(pid, unix.SIGKILL))
 	}
+	d.Eventually("their end", func() bool { return len(d.Zygotes()) == 0 })
 	want(t, "an exec afterwards", strings.TrimSpace(c.Exec("echo fine")), "fine")
 	want(t, "a start afterwards", pod.Run(harness.ContainerConfig("d", "exit 3")).Wait().ExitCode, 3)
 	for _, pid := range d.Zygotes() {
