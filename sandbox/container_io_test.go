@@ -85,7 +85,7 @@ func TestStartFailsAtTheTerminal(t *testing.T) {
 		if info := d.awaitState(id, ContainerExited); info.ExitCode != startErrorCode || info.Reason != ReasonStartError {
 			t.Errorf("%s: exit code %d, reason %s", op, info.ExitCode, info.Reason)
 		}
-		if after := terminals(t); after != before {
+		if after := terminals(t); after > before { // what earlier tests left may be closed meanwhile
 			t.Errorf("%s: %d terminals open, %d before", op, after, before)
 		}
 		d.settled()
