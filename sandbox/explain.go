@@ -16,7 +16,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/oci"
-	"github.com/berth-runtime/berth/oci/program"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 )
 
@@ -39,7 +38,7 @@ type programs struct {
 // freshProgram is a program as it was launched.
 type freshProgram struct {
 	head    string
-	program *program.Program
+	program fmt.Stringer // *program.Program, which nobody changes any more
 }
 
 func (f *freshProgram) text() string { return f.head + f.program.String() }
