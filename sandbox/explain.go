@@ -22,7 +22,7 @@ import (
 // Launch programs are kept for those who ask what a container got: beside the pod's files, since like them they
 // end with the machine, as text, and compressed, since that is memory. A pod's start doesn't pay for that: until a
 // program is some seconds old it is only remembered, and one that is dropped before is never written. Of a launch
-// in the last seconds of a daemon that is killed there is none.
+// in the last seconds of a daemon there is none.
 //
 //	STATE/pods/POD/programs/namespaces.gz, pause.gz, CONTAINER.gz
 
@@ -84,6 +84,7 @@ func (m *Manager) keepProgram(n *launchNote, l *oci.Launch, ordered time.Time, p
 		select {
 		case <-time.After(keepAfter):
 		case <-m.closing.Done():
+			return
 		}
 		if err := m.writeFresh(n.pod, n.name, fresh); err != nil {
 			m.log.WithFields(logrus.Fields{"pod": n.pod.id, "op": "keep program " + n.name, "error": err}).Warn("launch program not kept")
