@@ -39,10 +39,10 @@ demo-clean: ## ends and removes what make demo made
 test: unit blackbox ## all tests (as root)
 
 unit: deps build ## tests beside the code, with the race detector (as root)
-	BERTH_TEST_CNI_PLUGINS=build $(GO) run ./hack/gotest -noskip -- -race -timeout 15m $(UNIT)
+	BERTH_TEST_CNI_PLUGINS=build $(GO) run ./hack/gotest -noskip -again -- -race -timeout 15m $(UNIT)
 
 blackbox: deps build tools ## tests of a running daemon, one at a time (as root)
-	$(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -timeout 20m $(BLACKBOX)
+	$(GO) run ./hack/gotest -noskip -again -- -count=1 -p 1 -timeout 20m $(BLACKBOX)
 
 root-tests: deps build tools ## only the tests that need root; fails when one is skipped
 	$(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -run '^TestRoot' -timeout 20m ./...

@@ -3,7 +3,10 @@
 // tests were skipped and why. With -noskip it fails when a test was skipped for want
 // of root: then something that was to be tested was not.
 //
-//	go run ./hack/gotest [-noskip] -- [go test's arguments]
+// With -again a few tests that failed, in packages that failed for nothing else, are run once more when all is over. Those
+// that pass then are named as unsteady, and are no failure: one test in a thousand that lost a race with a busy machine.
+//
+//	go run ./hack/gotest [-noskip] [-again] -- [go test's arguments]
 package main
 
 import (
@@ -22,8 +25,9 @@ import (
 
 func main() {
 	noskip := flag.Bool("noskip", false, "fail when a test was skipped for want of root")
+	again := flag.Bool("again", false, "run a few failed tests once more, and forgive those that pass then")
 	flag.Parse()
-	code, err := run(flag.Args(), *noskip, os.Stdout)
+	code, err := run(flag.Args(), *noskip, *again, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gotest:", err)
 		code = 1
@@ -31,33 +35,60 @@ func main() {
 	os.Exit(code)
 }
 
-func run(args []string, noskip bool, out io.Writer) (int, error) {
+func run(args []string, noskip, again bool, out io.Writer) (int, error) {
+	r, code, err := goTest(args, out)
+	if err != nil {
+		return 1, err
+	}
+	if unrun := r.finish(); noskip && unrun > 0 {
+		fmt.Fprintf(out, "FAIL: %d tests were skipped for want of root\n", unrun)
+		return max(1, code), nil
+	}
+	if code == 0 || !again || !r.mayRunAgain() {
+		return code, nil
+	}
+	for pkg, tests := range r.byName {
+		fmt.Fprintf(out, "once more: %s of %s\n", strings.Join(tests, ", "), pkg)
+		r, code, err := goTest(append(flagsOf(args), "-count=1", "-run=^("+strings.Join(tests, "|")+")$", pkg), out)
+		if err != nil || code != 0 || r.passed == 0 {
+			return max(1, code), err
+		}
+		fmt.Fprintf(out, "UNSTEADY: %s of %s passed when run once more\n", strings.Join(tests, ", "), pkg)
+	}
+	return 0, nil
+}
+
+// flagsOf are go test's arguments without the packages.
+func flagsOf(args []string) []string {
+	return slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		return strings.HasPrefix(a, "./") || strings.HasPrefix(a, "github.com/")
+	})
+}
+
+// goTest runs go test, and returns what came of it and its exit code.
+func goTest(args []string, out io.Writer) (*report, int, error) {
 	c := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	c.Stderr = out
 	stdout, err := c.StdoutPipe()
 	if err != nil {
-		return 1, fmt.Errorf("make pipe: %w", err)
+		return nil, 1, fmt.Errorf("make pipe: %w", err)
 	}
 	if err := c.Start(); err != nil {
-		return 1, fmt.Errorf("start go test: %w", err)
+		return nil, 1, fmt.Errorf("start go test: %w", err)
 	}
 	r := newReport(out)
 	if err := r.read(stdout); err != nil {
-		return 1, err
+		return nil, 1, err
 	}
 	code := 0
 	if err := c.Wait(); err != nil {
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) {
-			return 1, fmt.Errorf("run go test: %w", err)
+			return nil, 1, fmt.Errorf("run go test: %w", err)
 		}
 		code = max(1, exit.ExitCode())
 	}
-	if unrun := r.finish(); noskip && unrun > 0 {
-		fmt.Fprintf(out, "FAIL: %d tests were skipped for want of root\n", unrun)
-		code = max(1, code)
-	}
-	return code, nil
+	return r, code, nil
 }
 
 // event is a line of go test -json (go doc test2json).
@@ -76,12 +107,14 @@ type report struct {
 	skipped []skip
 	passed  int
 	failed  []string
+	byName  map[string][]string // the tests that failed, without subtests, by package
+	broken  bool                // something failed that is no test: a build, a package's own checks
 }
 
 type skip struct{ test, reason string }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, tests: map[[2]string][]string{}}
+	return &report{out: out, tests: map[[2]string][]string{}, byName: map[string][]string{}}
 }
 
 func (r *report) read(in io.Reader) error {
@@ -112,9 +145,15 @@ func (r *report) take(e event) {
 			return
 		}
 		r.tests[key] = append(r.tests[key], e.Output)
+	case "build-fail":
+		r.broken = true
 	case "pass", "fail", "skip":
 		if e.Test == "" {
+			r.broken = r.broken || e.Action == "fail" && len(r.byName[e.Package]) == 0
 			return
+		}
+		if name, _, _ := strings.Cut(e.Test, "/"); e.Action == "fail" && !slices.Contains(r.byName[e.Package], name) {
+			r.byName[e.Package] = append(r.byName[e.Package], name)
 		}
 		r.end(e.Action, e.Package+"."+e.Test, r.tests[key])
 		delete(r.tests, key)
@@ -150,6 +189,18 @@ func reason(output []string) string {
 		}
 	}
 	return strings.Join(said, " ")
+}
+
+// mostAgain is how many tests may be run once more: when more fail, something is wrong.
+const mostAgain = 4
+
+// mayRunAgain says whether nothing but a few tests failed, each of which came to its end.
+func (r *report) mayRunAgain() bool {
+	n := 0
+	for _, tests := range r.byName {
+		n += len(tests)
+	}
+	return !r.broken && len(r.tests) == 0 && n > 0 && n <= mostAgain
 }
 
 var forRoot = regexp.MustCompile(`(?i)\broot\b`)

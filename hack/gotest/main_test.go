@@ -43,3 +43,35 @@ func TestReport(t *testing.T) {
 		t.Error("the output of a test that passed is shown")
 	}
 }
+
+func TestMayRunAgain(t *testing.T) {
+	const failed = `{"Action":"fail","Package":"p","Test":"TestA/sub"}
+{"Action":"fail","Package":"p","Test":"TestA"}
+`
+	for name, c := range map[string]struct {
+		events string
+		want   bool
+	}{
+		"nothing failed":        {`{"Action":"pass","Package":"p","Test":"TestA"}`, false},
+		"one test":              {failed + `{"Action":"fail","Package":"p"}`, true},
+		"a test and a build":    {failed + `{"Action":"build-fail","ImportPath":"q"}`, false},
+		"a package by itself":   {failed + `{"Action":"fail","Package":"q"}`, false},
+		"a test without an end": {failed + `{"Action":"output","Package":"p","Test":"TestB","Output":"panic"}`, false},
+		"many tests":            {failed + strings.ReplaceAll(failed, "TestA", "TestB") + strings.ReplaceAll(failed, "TestA", "TestC") + strings.ReplaceAll(failed, "TestA", "TestD") + strings.ReplaceAll(failed, "TestA", "TestE"), false},
+	} {
+		r := newReport(new(strings.Builder))
+		if err := r.read(strings.NewReader(c.events)); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.mayRunAgain(); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestFlagsOf(t *testing.T) {
+	got := flagsOf([]string{"-race", "-p", "1", "-timeout", "20m", "./test/...", "github.com/berth-runtime/berth/cri"})
+	if strings.Join(got, " ") != "-race -p 1 -timeout 20m" {
+		t.Errorf("flags are %q", got)
+	}
+}
