@@ -162,8 +162,7 @@ func (s *Server) handler() http.Handler {
 // is used up too.
 func serve[R any](s *Server, session func(http.ResponseWriter, *http.Request, R)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		taken, _ := s.tokens.take(r.PathValue("token"))
-		request, ok := taken.(R)
+		request, ok := s.tokens.take(r.PathValue("token")).(R)
 		if !ok {
 			http.NotFound(w, r)
 			return

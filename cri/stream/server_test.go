@@ -308,6 +308,16 @@ func TestURLsServeOnce(t *testing.T) {
 	}
 }
 
+// TestURLsServeInTime has a client come when its time is over, though nobody made room yet.
+func TestURLsServeInTime(t *testing.T) {
+	s := serving(t, DefaultConfig(), &fakeRuntime{})
+	url := must(t)(s.Exec("c1", []string{"zero"}, Wanted{Stdout: true}))
+	s.tokens.now = func() time.Time { return time.Now().Add(tokenTime + time.Second) }
+	if code := statusCode(t, url); code != http.StatusNotFound {
+		t.Errorf("status %d", code)
+	}
+}
+
 func statusCode(t *testing.T, url string) int {
 	t.Helper()
 	resp, err := http.Get(url)

@@ -54,11 +54,14 @@ func (t *tokens) give(request any) (string, error) {
 	return token, nil
 }
 
-// take returns what a token stands for, once.
-func (t *tokens) take(token string) (any, bool) {
+// take returns what a token stands for, once and in time; otherwise nil.
+func (t *tokens) take(token string) any {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w, ok := t.waiting[token]
+	w := t.waiting[token]
 	delete(t.waiting, token)
-	return w.request, ok && !t.now().After(w.until)
+	if t.now().After(w.until) {
+		return nil
+	}
+	return w.request
 }
