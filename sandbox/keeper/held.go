@@ -22,6 +22,7 @@ type heldProcess struct {
 	names      []string
 	streams    []int
 	journals   []int
+	relays     []int
 	logs       []int // none, one, or (while one is reopened) old and new
 	generation uint32
 	reopening  chan struct{} // has room for one, who reopens
@@ -47,6 +48,9 @@ func heldFrom(r *wire.Record, fds []int) *held {
 		p.names, p.streams = r.Streams, take(len(r.Streams))
 		if r.Journals {
 			p.journals = take(len(r.Streams))
+		}
+		if r.Relays {
+			p.relays = take(len(r.Streams))
 		}
 		p.logs = take(r.Logs)
 		h.process = p
@@ -78,8 +82,8 @@ func (h *held) record(key string) (*wire.Record, []int, error) {
 // appendStreams adds streams and logs to a record and their descriptors to fds.
 func (p *heldProcess) appendStreams(r *wire.Record, fds []int) []int {
 	r.MaxLine, r.Generation = p.maxLine, p.generation
-	r.Streams, r.Journals, r.Logs = p.names, len(p.journals) > 0, len(p.logs)
-	fds = append(append(fds, p.streams...), p.journals...)
+	r.Streams, r.Journals, r.Relays, r.Logs = p.names, len(p.journals) > 0, len(p.relays) > 0, len(p.logs)
+	fds = append(append(append(fds, p.streams...), p.journals...), p.relays...)
 	return append(fds, p.logs...)
 }
 
@@ -138,6 +142,7 @@ func (p *heldProcess) close() {
 	closeAll(p.pidfd)
 	closeAll(p.streams...)
 	closeAll(p.journals...)
+	closeAll(p.relays...)
 	closeAll(p.logs...)
-	p.pidfd, p.names, p.streams, p.journals, p.logs = -1, nil, nil, nil, nil
+	p.pidfd, p.names, p.streams, p.journals, p.relays, p.logs = -1, nil, nil, nil, nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/berth-runtime/berth/sandbox/keeper/journal"
@@ -98,12 +99,24 @@ func (l *Launch) hold() (p *heldProcess, holds map[string]int, err error) {
 		fd, derr = journal.Create() // without a log too: others may look on
 		add(&p.journals, fd, derr)
 	}
+	if err == nil && slices.ContainsFunc(p.streams, noPipe) {
+		for range p.streams {
+			fd, derr := journal.CreateRelay()
+			add(&p.relays, fd, derr)
+		}
+	}
 	if err != nil {
 		p.close()
 		closeMap(holds)
 		return nil, nil, err
 	}
 	return p, holds, nil
+}
+
+// noPipe says whether a stream takes a relay to be read without loss.
+func noPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFIFO
 }
 
 // sealProgram writes a program's wire form into a memfd that nobody can change any more.

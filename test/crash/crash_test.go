@@ -73,39 +73,6 @@ func noGap(t *testing.T, c *harness.Container, atLeast int) {
 	}
 }
 
-// onlyTorn holds the log of a terminal against what its keepers can lose: each that was killed what it had read
-// and not yet written, in one place. Where that is, a line may be made of two halves.
-func onlyTorn(t *testing.T, c *harness.Container, kills int) {
-	t.Helper()
-	next, torn, joined := 0, 0, false
-	for number, l := range c.Log() {
-		var n int
-		_, err := fmt.Sscanf(l.Text, "line %d", &n)
-		switch {
-		case strings.HasPrefix(l.Text, "end ") && !joined:
-			// The signal may have come between a line and the count of it.
-			if _, err := fmt.Sscanf(l.Text, "end %d", &n); err != nil || n != next && n != next-1 {
-				t.Errorf("the log ends with line %d, and then %q", next-1, l.Text)
-			}
-			next = -1
-		case err == nil && n == next:
-			next, joined = n+1, false
-		case err == nil && n > next && joined:
-			next, joined = n+1, false
-		default:
-			if torn++; torn > kills {
-				t.Fatalf("line %d of the log is %q, wanted number %d; %d keepers were killed", number, l.Text, next, kills)
-			}
-			if joined = err != nil || n < next; !joined {
-				next = n + 1
-			}
-		}
-	}
-	if next != -1 {
-		t.Errorf("the log has no end after line %d", next)
-	}
-}
-
 func grows(d *harness.Daemon, c *harness.Container) {
 	size := func() int64 {
 		info, err := os.Stat(c.Status().LogPath)
@@ -177,7 +144,7 @@ func TestRootKeeperKilled(t *testing.T) {
 }
 
 // TestRootTerminalSurvives kills both, one after the other, under a container with
-// a terminal. Its log has no more gaps than keepers died.
+// a terminal.
 func TestRootTerminalSurvives(t *testing.T) {
 	d := start(t)
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("counting")))
@@ -198,7 +165,7 @@ i=0; while :; do echo "line $i"; i=$((i+1)); done`)
 	if exitIsKept() {
 		want(t, "exit code", c.Status().ExitCode, 42)
 	}
-	onlyTorn(t, c, 3)
+	noGap(t, c, 100)
 }
 
 // endBetween has a container end while the keeper is being killed. It is told to,

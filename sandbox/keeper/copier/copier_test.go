@@ -93,7 +93,7 @@ func (b *bed) start(n, log int) *copied {
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		s, err := journal.NewStream(k.names[i], fd, j, 0)
+		s, err := journal.NewStream(k.names[i], journal.Descriptors{Source: fd, Journal: j, Relay: -1}, 0)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func TestTerminalAndSocketSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := journal.NewStream("stdout", fds[0], j, 0)
+	s, err := journal.NewStream("stdout", journal.Descriptors{Source: fds[0], Journal: j, Relay: -1}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ type Source struct {
 
 func (s *Source) fd() int {
 	if s.Journal != nil {
-		return s.Journal.Source()
+		return s.Journal.Source
 	}
 	return s.FD
 }
@@ -120,7 +120,8 @@ type Files struct {
 	Names      []string // of the streams that have not ended
 	Sources    []int
 	Journals   []int
-	Log        int // -1: none
+	Relays     []int // one each, when one of them is no pipe
+	Log        int   // -1: none
 	Generation uint32
 }
 
@@ -149,7 +150,10 @@ func (p *Copy) Files(names []string) (Files, error) {
 		f.Names = append(f.Names, names[i])
 		f.Sources = append(f.Sources, dup(s.fd()))
 		if s.Journal != nil {
-			f.Journals = append(f.Journals, dup(s.Journal.Journal()))
+			f.Journals = append(f.Journals, dup(s.Journal.Journal))
+		}
+		if s.Journal != nil && s.Journal.Relay >= 0 {
+			f.Relays = append(f.Relays, dup(s.Journal.Relay))
 		}
 	}
 	return f, errors.Join(errs...)

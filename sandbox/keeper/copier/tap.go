@@ -91,7 +91,7 @@ func (p *Copy) feed(s *Source) error {
 	end, floor := s.Journal.End(), int64(0)
 	left := s.taps[:0]
 	for _, t := range s.taps {
-		if !t.fill(s.Journal.Journal(), end) || end-t.position > maxLag {
+		if !t.fill(s.Journal.Journal, end) || end-t.position > maxLag {
 			p.cut(t)
 			continue
 		}
@@ -168,7 +168,7 @@ func (p *Copy) endTaps(s *Source) {
 func restOf(s *journal.Stream, position int64) ([]byte, error) {
 	rest := make([]byte, s.End()-position)
 	for n := 0; n < len(rest); {
-		m, err := unix.Pread(s.Journal(), rest[n:], position+int64(n))
+		m, err := unix.Pread(s.Journal, rest[n:], position+int64(n))
 		if err == unix.EINTR {
 			continue
 		}

@@ -217,7 +217,7 @@ func TestAttachWithoutLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := journal.NewStream("stdout", fd, j, 0)
+	s, err := journal.NewStream("stdout", journal.Descriptors{Source: fd, Journal: j, Relay: -1}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@
 //     by as much, inside one system call, which a signal doesn't cut in between. The offset belongs to
 //     the open file description, which the daemon's duplicate shares: it counts exactly what was ever
 //     taken from the pipe, whoever died when.
+//     What is no pipe (a terminal) is spliced into one first, the relay, which both hold as well: what
+//     stands in it comes before what the terminal has.
 //   - Before a batch is written to the log, one pwrite(2) puts into the header which bytes these are,
 //     their time, how long the formatted output is, and how long the log was. What is formatted is a
 //     pure function of header and raw bytes (Format).

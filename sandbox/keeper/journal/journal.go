@@ -40,6 +40,22 @@ func Create() (int, error) {
 	return fd, nil
 }
 
+// CreateRelay makes the pipe that a terminal's bytes take to the journal, as one descriptor for both its ends
+// (fifo(7): opened O_RDWR it has both), close-on-exec and non-blocking.
+func CreateRelay() (int, error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return -1, fmt.Errorf("create relay: %w", err)
+	}
+	defer unix.Close(ends[0])
+	defer unix.Close(ends[1])
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", ends[0]), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open relay: %w", err)
+	}
+	return fd, nil
+}
+
 // Header of a journal, little endian, 64 bytes at offset 0, written by one pwrite(2):
 //
 //	0        4            8       16       20        24      32          40

@@ -55,7 +55,7 @@ func dup(t *testing.T, fd int) int {
 // keeper returns what a keeper has of the stream: duplicates of everything.
 func (b *bench) keeper(maxLine int) (*Stream, *Log) {
 	b.t.Helper()
-	s, err := NewStream("stdout", dup(b.t, b.r), dup(b.t, b.journal), maxLine)
+	s, err := NewStream("stdout", Descriptors{dup(b.t, b.r), dup(b.t, b.journal), -1}, maxLine)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestRecoverAtEachByteOfABatch(t *testing.T) {
 func interruptedWrite(t *testing.T, s *Stream, l *Log, cut int) int {
 	t.Helper()
 	raw := make([]byte, s.end-s.done)
-	if err := preadFull(s.journal, raw, s.done); err != nil {
+	if err := preadFull(s.Journal, raw, s.done); err != nil {
 		t.Fatal(err)
 	}
 	h := header{start: s.done, at: now(), generation: l.generation}
@@ -280,17 +280,17 @@ func TestSwitchAfterAStall(t *testing.T) {
 func TestNewStreamRefuses(t *testing.T) {
 	b := newBench(t)
 	for _, n := range []int{-1, MaxLine + 1} {
-		if _, err := NewStream("stdout", b.r, b.journal, n); err == nil {
+		if _, err := NewStream("stdout", Descriptors{b.r, b.journal, -1}, n); err == nil {
 			t.Errorf("lines of %d bytes were accepted", n)
 		}
 	}
 	if _, err := unix.Pwrite(b.journal, bytes.Repeat([]byte{7}, headerLen), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewStream("stdout", b.r, b.journal, 0); err == nil {
+	if _, err := NewStream("stdout", Descriptors{b.r, b.journal, -1}, 0); err == nil {
 		t.Error("a header of garbage was accepted")
 	}
-	if _, err := NewStream("stdout", -1, b.journal, 0); err == nil {
+	if _, err := NewStream("stdout", Descriptors{-1, b.journal, -1}, 0); err == nil {
 		t.Error("a closed stream was accepted")
 	}
 }

@@ -93,7 +93,7 @@ func (l *Log) Recover(s *Stream) (bool, error) {
 		return false, nil // through; or shortened by somebody: doc.go
 	}
 	raw := make([]byte, h.length)
-	if err := preadFull(s.journal, raw, h.start); err != nil {
+	if err := preadFull(s.Journal, raw, h.start); err != nil {
 		return false, err
 	}
 	out := s.format(h, raw)

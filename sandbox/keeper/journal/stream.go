@@ -10,40 +10,55 @@ import (
 // turnBytes is how much is taken from a stream in one turn: others want theirs.
 const turnBytes = 256 << 10
 
-// Stream copies one pipe (or terminal, or socket) into a log through a journal. Not for concurrent use.
-type Stream struct {
-	source  int
-	journal int
-	pipe    bool
-	noted   bool  // the journal has a header
-	end     int64 // the journal's offset: all that was taken
-	done    int64 // all before it is in the log, or in the batch under way
-	holed   int64 // all before it, header aside, was given back
-	lost    int64 // what comes before it was given back, or may have been by a dead keeper
-	keep    int64 // somebody else still reads what comes after; 0: nobody
-	found   header
-	fmt     *Formatter
+// Descriptors are what a stream is read from, and what keeps its bytes when the reader is killed.
+type Descriptors struct {
+	Source  int
+	Journal int // of Create
+	Relay   int // of CreateRelay, for a source that is no pipe; -1: none
 }
 
-// NewStream takes over the read end of a stream and its journal, which may be fresh or a dead keeper's:
-// then Log.Recover tells what its batch under way lacks, and the stream goes on behind it. maxLine 0
-// means DefaultMaxLine.
-func NewStream(name string, source, journal, maxLine int) (*Stream, error) {
+// Close closes all.
+func (d Descriptors) Close() {
+	unix.Close(d.Source)
+	unix.Close(d.Journal)
+	if d.Relay >= 0 {
+		unix.Close(d.Relay)
+	}
+}
+
+// Stream copies one pipe (or terminal, or socket) into a log through a journal. Not for concurrent use.
+type Stream struct {
+	Descriptors
+	pipe  bool
+	noted bool  // the journal has a header
+	end   int64 // the journal's offset: all that was taken
+	done  int64 // all before it is in the log, or in the batch under way
+	holed int64 // all before it, header aside, was given back
+	lost  int64 // what comes before it was given back, or may have been by a dead keeper
+	keep  int64 // somebody else still reads what comes after; 0: nobody
+	found header
+	fmt   *Formatter
+}
+
+// NewStream takes over a stream's descriptors, which may be fresh or a dead keeper's: then Log.Recover tells
+// what its batch under way lacks, and the stream goes on behind it. maxLine 0 means DefaultMaxLine. On an
+// error the descriptors stay the caller's.
+func NewStream(name string, d Descriptors, maxLine int) (*Stream, error) {
 	if maxLine == 0 {
 		maxLine = DefaultMaxLine
 	}
 	if maxLine < 0 || maxLine > MaxLine {
 		return nil, fmt.Errorf("cut lines after %d bytes: %w", maxLine, unix.EINVAL)
 	}
-	pipe, err := Prepare(source)
+	pipe, err := Prepare(d.Source)
 	if err != nil {
 		return nil, err
 	}
-	h, noted, offset, err := readHeader(journal)
+	h, noted, offset, err := readHeader(d.Journal)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{source: source, journal: journal, pipe: pipe, noted: noted, end: offset, done: offset, found: h,
+	s := &Stream{Descriptors: d, pipe: pipe, noted: noted, end: offset, done: offset, found: h,
 		fmt: NewFormatter(name, maxLine)}
 	if noted {
 		s.done = h.start + int64(h.length)
@@ -67,22 +82,10 @@ func Prepare(source int) (pipe bool, err error) {
 	return false, nil
 }
 
-// Source is the stream's descriptor, Journal the journal's; they stay the Stream's.
-func (s *Stream) Source() int { return s.source }
-
-// Journal is the journal's descriptor.
-func (s *Stream) Journal() int { return s.journal }
-
 // Generation returns that of the log which the journal found by NewStream was last written to; false
 // when it doesn't say.
 func (s *Stream) Generation() (uint32, bool) {
 	return s.found.generation, s.noted && s.found.length > 0
-}
-
-// Close closes both descriptors.
-func (s *Stream) Close() {
-	unix.Close(s.source)
-	unix.Close(s.journal)
 }
 
 // Take moves bytes from the stream into the journal until the stream has no more for now, or a turn's
@@ -113,17 +116,36 @@ func (s *Stream) Take(buf *Buffers) (more, eof bool, err error) {
 }
 
 func (s *Stream) move(buf *Buffers, most int) (int, error) {
-	if s.pipe {
-		n, err := unix.Splice(s.source, nil, s.journal, nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		return max(int(n), 0), err
+	switch {
+	case s.pipe:
+		return splice(s.Source, s.Journal, most)
+	case s.Relay >= 0:
+		return s.relay(most)
 	}
-	// What is read here and not yet written there dies with the keeper: only pipes can be spliced.
 	b := buf.raw[:min(most, cap(buf.raw))]
-	n, err := unix.Read(s.source, b)
+	n, err := unix.Read(s.Source, b)
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	return unix.Write(s.journal, b[:n])
+	return unix.Write(s.Journal, b[:n])
+}
+
+// relay moves bytes of what is no pipe: splice wants one at an end. What is between the two calls stands in
+// the relay, which outlives a killed keeper as the journal does; so it is emptied first.
+func (s *Stream) relay(most int) (int, error) {
+	if n, err := splice(s.Relay, s.Journal, most); err != unix.EAGAIN {
+		return n, err
+	}
+	if n, err := splice(s.Source, s.Relay, most); err != nil || n == 0 {
+		return 0, err
+	}
+	return splice(s.Relay, s.Journal, most)
+}
+
+// splice moves what is there, at most that many bytes, and waits for nothing.
+func splice(from, to, most int) (int, error) {
+	n, err := unix.Splice(from, nil, to, nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	return max(int(n), 0), err
 }
 
 // Write writes what was taken into the log, all but an unfinished line; with rest set that too, as an
@@ -136,7 +158,7 @@ func (s *Stream) Write(l *Log, buf *Buffers, rest bool) error {
 	buf.fit(s.fmt)
 	for s.done < s.end {
 		raw := buf.raw[:min(s.end-s.done, int64(cap(buf.raw)))]
-		if err := preadFull(s.journal, raw, s.done); err != nil {
+		if err := preadFull(s.Journal, raw, s.done); err != nil {
 			return err
 		}
 		last := s.done+int64(len(raw)) == s.end
@@ -195,7 +217,7 @@ func (s *Stream) release() error {
 		return nil
 	}
 	for {
-		err := unix.Fallocate(s.journal, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+		err := unix.Fallocate(s.Journal, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 		if err == unix.EINTR {
 			continue
 		}
@@ -212,7 +234,7 @@ func (s *Stream) note(h header) error {
 	var b [headerLen]byte
 	h.marshal(&b)
 	for {
-		_, err := unix.Pwrite(s.journal, b[:], 0)
+		_, err := unix.Pwrite(s.Journal, b[:], 0)
 		if err == unix.EINTR {
 			continue
 		}

@@ -82,8 +82,8 @@ func (e *entry) record() (*wire.Record, []int, error) {
 		if p.copy != nil {
 			f, err := p.copy.Files(p.names)
 			errs = append(errs, err)
-			r.Streams, r.Journals, r.Generation = f.Names, len(f.Journals) > 0, f.Generation
-			files = append(append(files, f.Sources...), f.Journals...)
+			r.Streams, r.Journals, r.Relays, r.Generation = f.Names, len(f.Journals) > 0, len(f.Relays) > 0, f.Generation
+			files = append(append(append(files, f.Sources...), f.Journals...), f.Relays...)
 			if f.Log >= 0 {
 				r.Logs = 1
 				files = append(files, f.Log)

@@ -176,7 +176,7 @@ func (s *Server) startCopy(e *entry, p *process, r *wire.Record, f *files) error
 		return nil
 	}
 	log, next, sources, err := openStreams(r, f)
-	f.streams, f.journals, f.logs = nil, nil, nil
+	f.streams, f.journals, f.relays, f.logs = nil, nil, nil, nil
 	if err != nil {
 		return err
 	}
@@ -204,6 +204,7 @@ func (s *Server) goOver(c *copier.Copy, fd int, generation uint32) {
 func openStreams(r *wire.Record, f *files) (log *journal.Log, next int, sources []*copier.Source, err error) {
 	if len(f.journals) != len(f.streams) {
 		closeFD(f.journals...)
+		closeFD(f.relays...)
 		closeFD(f.logs...)
 		for _, fd := range f.streams {
 			sources = append(sources, &copier.Source{FD: fd})
@@ -212,10 +213,14 @@ func openStreams(r *wire.Record, f *files) (log *journal.Log, next int, sources 
 	}
 	over := len(f.logs) < 2 // the newest file is the log already
 	for i, fd := range f.streams {
-		j, jerr := journal.NewStream(r.Streams[i], fd, f.journals[i], r.MaxLine)
+		d := journal.Descriptors{Source: fd, Journal: f.journals[i], Relay: -1}
+		if r.Relays {
+			d.Relay = f.relays[i]
+		}
+		j, jerr := journal.NewStream(r.Streams[i], d, r.MaxLine)
 		if jerr != nil {
 			err = jerr
-			closeFD(fd, f.journals[i])
+			d.Close()
 			continue
 		}
 		if g, ok := j.Generation(); ok && g == r.Generation {

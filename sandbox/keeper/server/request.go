@@ -56,6 +56,7 @@ type files struct {
 	pidfd    int
 	streams  []int
 	journals []int
+	relays   []int
 	logs     []int
 	holds    []int
 }
@@ -79,6 +80,9 @@ func carve(r *wire.Record, fds []int) *files {
 	if r.Journals {
 		f.journals = take(len(r.Streams))
 	}
+	if r.Relays {
+		f.relays = take(len(r.Streams))
+	}
 	f.logs = take(r.Logs)
 	f.holds = take(len(r.Holds))
 	return f
@@ -93,7 +97,7 @@ func (f *files) closeProgram() {
 func (f *files) close() {
 	f.closeProgram()
 	closeFD(f.pidfd)
-	for _, fds := range [][]int{f.streams, f.journals, f.logs, f.holds} {
+	for _, fds := range [][]int{f.streams, f.journals, f.relays, f.logs, f.holds} {
 		closeFD(fds...)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // Version is the version of the format that this package speaks. A later one may append fields to
 // bodies: decoders ignore what follows the fields that they know.
-const Version = 2
+const Version = 3
 
 // ErrFormat is what errors about malformed bytes wrap.
 var ErrFormat = errors.New("malformed keeper message")
@@ -121,17 +121,18 @@ func ParseHello(body []byte) (Hello, error) {
 //	slots:u16 logs:u8 streams:u8 name… holds:u16 name… [status:u32 at:i64] position:u64
 //
 // A name is its length as u8 (never 0), then its bytes. flags: 1 oneshot, 2 program, 4 pidfd,
-// 8 journals, 16 exit (status and at follow), 32 exit status known.
+// 8 journals, 16 exit (status and at follow), 32 exit status known, 64 relays.
 //
 // The descriptors of a record come in this order:
 //
-//	program  slots…  pidfd  streams…  journals… (one a stream)  logs…  holds…
+//	program  slots…  pidfd  streams…  journals… relays… (one a stream)  logs…  holds…
 type Record struct {
 	Key        string
 	Oneshot    bool
 	HasProgram bool
 	HasPidFD   bool
 	Journals   bool
+	Relays     bool // one of the streams is no pipe
 	PID        int
 	MaxLine    int
 	Generation uint32 // of the last log; a log before it is of the generation before
@@ -156,6 +157,9 @@ func (r *Record) Files() int {
 	if r.Journals {
 		n += len(r.Streams)
 	}
+	if r.Relays {
+		n += len(r.Streams)
+	}
 	return n
 }
 
@@ -163,7 +167,7 @@ func (r *Record) Files() int {
 func (r *Record) Append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = appendName(b, r.Key)
-	flags := flag(r.Oneshot, 1) | flag(r.HasProgram, 2) | flag(r.HasPidFD, 4) | flag(r.Journals, 8) | flag(r.Exit != nil, 16)
+	flags := flag(r.Oneshot, 1) | flag(r.HasProgram, 2) | flag(r.HasPidFD, 4) | flag(r.Journals, 8) | flag(r.Exit != nil, 16) | flag(r.Relays, 64)
 	if r.Exit != nil {
 		flags |= flag(r.Exit.Known, 32)
 	}
@@ -212,7 +216,7 @@ func ParseRecord(body []byte, files int) (*Record, error) {
 	d := newReader(body)
 	r := &Record{Key: d.name()}
 	flags := d.U8()
-	r.Oneshot, r.HasProgram, r.HasPidFD, r.Journals = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
+	r.Oneshot, r.HasProgram, r.HasPidFD, r.Journals, r.Relays = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0, flags&64 != 0
 	r.PID, r.MaxLine, r.Generation = int(d.U32()), int(d.U32()), d.U32()
 	r.Slots, r.Logs = int(d.U16()), int(d.U8())
 	r.Streams = d.names(int(d.U8()))
