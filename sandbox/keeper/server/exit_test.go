@@ -87,16 +87,16 @@ func TestRootExitStatusOfAnothersChild(t *testing.T) {
 }
 
 func TestCarve(t *testing.T) {
-	r := &wire.Record{Key: "k", HasProgram: true, Slots: 2, HasPidFD: true, Streams: []string{"a", "b"}, Journals: true, Logs: 2, Holds: []string{"h"}}
+	r := &wire.Record{Key: "k", HasProgram: true, Slots: 2, HasPidFD: true, Streams: []string{"a", "b"}, Journals: true, Relays: true, Logs: 2, Holds: []string{"h"}}
 	fds := make([]int, r.Files())
 	for i := range fds {
 		fds[i] = 1000 + i
 	}
 	got := fmt.Sprint(*carve(r, fds))
-	if want := "{1000 [1001 1002] 1003 [1004 1005] [1006 1007] [1008 1009] [1010]}"; got != want {
+	if want := "{1000 [1001 1002] 1003 [1004 1005] [1006 1007] [1008 1009] [1010 1011] [1012]}"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := fmt.Sprint(*carve(&wire.Record{Key: "k"}, nil)); got != "{-1 [] -1 [] [] [] []}" {
+	if got := fmt.Sprint(*carve(&wire.Record{Key: "k"}, nil)); got != "{-1 [] -1 [] [] [] [] []}" {
 		t.Errorf("empty record: %s", got)
 	}
 }
