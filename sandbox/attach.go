@@ -27,25 +27,25 @@ const tapSize = 1 << 20
 // Clients slow neither the container nor its log. One that is so slow that the
 // keeper can't keep all for it gets ErrBehind; on a terminal, where it matters what
 // the screen shows now, it is told how much it missed, and goes on.
-func (m *Manager) Attach(ctx context.Context, id string, s Streams) error {
-	c, err := m.index.container(id)
+func (ss *sessions) Attach(ctx context.Context, id string, s Streams) error {
+	c, err := ss.index.container(id)
 	if err != nil {
 		return err
 	}
-	ctx, stop := with(ctx, m.closing)
+	ctx, stop := with(ctx, ss.closing)
 	defer stop()
-	if err := m.attachStreams(ctx, c, s); err != nil {
+	if err := ss.attachStreams(ctx, c, s); err != nil {
 		return fmt.Errorf("attach to container %s: %w", c.config.Metadata.Name, err)
 	}
 	return nil
 }
 
-func (m *Manager) attachStreams(ctx context.Context, c *container, s Streams) error {
+func (ss *sessions) attachStreams(ctx context.Context, c *container, s Streams) error {
 	input, err := c.openInput()
 	if err != nil {
 		return err
 	}
-	a := &onlooker{m: m, c: c, streams: s, input: input}
+	a := &onlooker{sessions: ss, c: c, streams: s, input: input}
 	a.ctx, a.leave = context.WithCancelCause(ctx)
 	defer a.close()
 	defer a.leave(nil)
@@ -85,14 +85,14 @@ func (c *container) openInput() (*os.File, error) {
 
 // onlooker is one client's session with a container's process.
 type onlooker struct {
-	m       *Manager
-	c       *container
-	streams Streams
-	input   *os.File // nil: the process has none
-	ctx     context.Context
-	leave   context.CancelCauseFunc // ends the session
-	views   []*view
-	passes  sync.WaitGroup
+	sessions *sessions
+	c        *container
+	streams  Streams
+	input    *os.File // nil: the process has none
+	ctx      context.Context
+	leave    context.CancelCauseFunc // ends the session
+	views    []*view
+	passes   sync.WaitGroup
 }
 
 // look opens the views, before the client's first byte can have an answer.
@@ -156,18 +156,18 @@ func (a *onlooker) wait() error {
 func (a *onlooker) feed() {
 	_, err := io.Copy(a.input, a.streams.Stdin)
 	if err != nil {
-		a.m.log.WithFields(logrus.Fields{"container": a.c.id, "op": "attach", "error": err}).Debug("client's input broke")
+		a.sessions.log.WithFields(logrus.Fields{"container": a.c.id, "op": "attach", "error": err}).Debug("client's input broke")
 	}
 	if a.c.config.StdinOnce && !a.c.config.TTY {
 		a.input.Close()
-		a.m.endInput(a.c)
+		a.sessions.endInput(a.c)
 		return
 	}
 	a.leave(errLeft)
 }
 
 // endInput closes a process's standard input everywhere, for good.
-func (m *Manager) endInput(c *container) {
+func (ss *sessions) endInput(c *container) {
 	c.pod.mu.Lock()
 	open := c.input != nil
 	c.closeInputLocked()
@@ -175,15 +175,15 @@ func (m *Manager) endInput(c *container) {
 	if !open {
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.tasks.base, cleanTime)
+	ctx, cancel := context.WithTimeout(ss.tasks.base, cleanTime)
 	defer cancel()
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err == nil {
 		defer null.Close()
-		err = m.parts.Keeper.Hold(ctx, c.id, map[string]*os.File{heldInput: null})
+		err = ss.parts.Keeper.Hold(ctx, c.id, map[string]*os.File{heldInput: null})
 	}
 	if err != nil {
-		m.log.WithFields(logrus.Fields{"container": c.id, "op": "close standard input", "error": err}).Warn("process does not see its input's end")
+		ss.log.WithFields(logrus.Fields{"container": c.id, "op": "close standard input", "error": err}).Warn("process does not see its input's end")
 	}
 }
 
@@ -197,7 +197,7 @@ func (a *onlooker) follow() {
 				return
 			}
 			if err := resize(a.input, size); err != nil {
-				a.m.log.WithFields(logrus.Fields{"container": a.c.id, "op": "resize terminal", "error": err}).Debug("terminal not resized")
+				a.sessions.log.WithFields(logrus.Fields{"container": a.c.id, "op": "resize terminal", "error": err}).Debug("terminal not resized")
 			}
 		case <-a.ctx.Done():
 			return
@@ -214,7 +214,7 @@ func (a *onlooker) close() {
 		a.input.Close()
 	}
 	if a.c.config.StdinOnce && !a.c.config.TTY && a.streams.Stdin != nil {
-		a.m.endInput(a.c)
+		a.sessions.endInput(a.c)
 	}
 }
 
@@ -240,7 +240,7 @@ func (v *view) open() error {
 	}
 	defer write.Close()
 	enlarge(read)
-	position, err := v.a.m.parts.Keeper.Attach(v.a.ctx, v.a.c.id, v.name, v.position, write)
+	position, err := v.a.sessions.parts.Keeper.Attach(v.a.ctx, v.a.c.id, v.name, v.position, write)
 	if err != nil {
 		read.Close()
 		return err

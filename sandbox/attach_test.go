@@ -185,7 +185,7 @@ func TestAttachTooSlow(t *testing.T) {
 	for _, tty := range []bool{false, true} {
 		d, id := interactive(t, func(c *spec.Container) { c.TTY = tty }, "exec sleep 1000")
 		c := d.m.index.exactly(id)
-		v := &view{a: &onlooker{m: d.m, c: c, ctx: t.Context()}, name: "stdout", to: &paper{}}
+		v := &view{a: &onlooker{sessions: d.m.sessions, c: c, ctx: t.Context()}, name: "stdout", to: &paper{}}
 		err := v.gap(7)
 		shown := v.to.(*paper).String()
 		if tty && (err != nil || !strings.Contains(shown, "7 bytes skipped")) {

@@ -13,6 +13,18 @@ import (
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
+// containers is their life in a pod: creation, start, update, stop, removal.
+type containers struct {
+	*base
+	roots      *roots
+	builder    *specBuilder
+	namespaces *namespaces
+	hooks      *hooks
+	runtimes   *runtimes
+	programs   *keptPrograms
+	exits      *exits
+}
+
 // container is a container that the manager knows. The lock of its pod guards it.
 type container struct {
 	id     string
@@ -105,14 +117,14 @@ func (c *container) ownPIDs() bool {
 // moveContainer moves a container by the table, with what change does to its
 // record, and writes and shows the result. Commit and start also need a pod that
 // is ready. Of the events only a commit fails when the record can't be written.
-func (m *Manager) moveContainer(c *container, e containerEvent, change func(*containerRecord)) error {
+func (b *base) moveContainer(c *container, e containerEvent, change func(*containerRecord)) error {
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
-	return m.moveLocked(c, e, change)
+	return b.moveLocked(c, e, change)
 }
 
 // moveLocked is moveContainer for a caller that has the pod's lock.
-func (m *Manager) moveLocked(c *container, e containerEvent, change func(*containerRecord)) error {
+func (b *base) moveLocked(c *container, e containerEvent, change func(*containerRecord)) error {
 	to, ok := c.record.State.next(e)
 	if !ok {
 		return stateError("container", c.id, c.record.State)
@@ -127,10 +139,10 @@ func (m *Manager) moveLocked(c *container, e containerEvent, change func(*contai
 	}
 	// A start leaves no record: should the daemon die, the keeper knows whether there is a process.
 	if to != c.record.State && to != containerGone && e != containerStart {
-		if err := m.records.putContainer(&next); err != nil && e == containerCommit {
+		if err := b.records.putContainer(&next); err != nil && e == containerCommit {
 			return err
 		} else if err != nil {
-			m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("container record not written")
+			b.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("container record not written")
 		}
 	}
 	if to == ContainerExited && c.record.State != ContainerExited {
@@ -139,6 +151,6 @@ func (m *Manager) moveLocked(c *container, e containerEvent, change func(*contai
 	c.record = next
 	before := c.info.Load()
 	c.publish()
-	m.events.happened(c.id, containerPhase(before), containerPhase(c.info.Load()), c.pod, c.pod.info.Load())
+	b.events.happened(c.id, containerPhase(before), containerPhase(c.info.Load()), c.pod, c.pod.info.Load())
 	return nil
 }

@@ -30,8 +30,8 @@ const (
 //
 // It may be called again: a call with the same pod, name and attempt joins the
 // work under way, or gets the id of the container that came of it.
-func (m *Manager) CreateContainer(ctx context.Context, podID string, config *spec.Container) (string, error) {
-	p, err := m.index.pod(podID)
+func (cs *containers) CreateContainer(ctx context.Context, podID string, config *spec.Container) (string, error) {
+	p, err := cs.index.pod(podID)
 	if err != nil {
 		return "", err
 	}
@@ -39,7 +39,7 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, config *spe
 		return "", err
 	}
 	key := fmt.Sprintf("create container %s %#v", p.id, config.Metadata)
-	id, err := m.tasks.do(ctx, key, createTime, func(ctx context.Context) (string, error) {
+	id, err := cs.tasks.do(ctx, key, createTime, func(ctx context.Context) (string, error) {
 		ctx, stop := with(ctx, p.life)
 		defer stop()
 		leave, err := p.take(ctx)
@@ -50,7 +50,7 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, config *spe
 		if c := p.named(config.Metadata); c != nil {
 			return c.id, nil
 		}
-		return m.createContainer(ctx, p, config)
+		return cs.createContainer(ctx, p, config)
 	})
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", config.Metadata.Name, err)
@@ -60,26 +60,26 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, config *spe
 
 // containerCreate is the creation of one container.
 type containerCreate struct {
-	m  *Manager
-	c  *container
-	tx transaction
+	containers *containers
+	c          *container
+	tx         transaction
 }
 
-func (m *Manager) createContainer(ctx context.Context, p *pod, config *spec.Container) (string, error) {
+func (cs *containers) createContainer(ctx context.Context, p *pod, config *spec.Container) (string, error) {
 	start := time.Now()
 	if s := p.state(); s != PodReady {
 		return "", stateError("pod", p.id, s)
 	}
-	rec, err := m.newContainerRecord(p, config, start)
+	rec, err := cs.newContainerRecord(p, config, start)
 	if err != nil {
 		return "", err
 	}
-	r := &containerCreate{m: m, c: newContainer(p, *rec)}
-	m.addContainer(r.c)
+	r := &containerCreate{containers: cs, c: newContainer(p, *rec)}
+	cs.addContainer(r.c)
 	if err := r.up(ctx); err != nil {
 		return "", errors.Join(err, r.down(ctx))
 	}
-	m.log.WithFields(logrus.Fields{"pod": p.id, "container": rec.ID, "image": rec.Image.Name, "took": time.Since(start)}).Info("container created")
+	cs.log.WithFields(logrus.Fields{"pod": p.id, "container": rec.ID, "image": rec.Image.Name, "took": time.Since(start)}).Info("container created")
 	return rec.ID, nil
 }
 
@@ -96,28 +96,28 @@ func (r *containerCreate) up(ctx context.Context) error {
 }
 
 // newContainerRecord is the record that says what is about to be made.
-func (m *Manager) newContainerRecord(p *pod, config *spec.Container, now time.Time) (*containerRecord, error) {
-	image, err := m.parts.Images.Image(config.Image.Image)
+func (cs *containers) newContainerRecord(p *pod, config *spec.Container, now time.Time) (*containerRecord, error) {
+	image, err := cs.parts.Images.Image(config.Image.Image)
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", config.Image.Image, err)
 	}
 	if err := checkForeign(p, config); err != nil {
 		return nil, err
 	}
-	if err := m.checkHost(p, config); err != nil {
+	if err := cs.checkHost(p, config); err != nil {
 		return nil, err
 	}
-	edits, err := m.cdiEdits(p, config)
+	edits, err := cs.builder.cdiEdits(p, config)
 	if err != nil {
 		return nil, err
 	}
 	id := newID()
-	group, err := m.cfg.cgroup(p.config, id)
+	group, err := cs.cfg.cgroup(p.config, id)
 	if err != nil {
 		return nil, err
 	}
 	rec := &containerRecord{
-		Version: recordVersion, ID: id, PodID: p.id, Boot: m.boot, State: containerCreating, Config: config,
+		Version: recordVersion, ID: id, PodID: p.id, Boot: cs.boot, State: containerCreating, Config: config,
 		Image:      newImageRecord(image, config.Image),
 		Edits:      edits,
 		StopSignal: spec.StopSignal(config.StopSignal, image.Config.Config.StopSignal),
@@ -152,10 +152,10 @@ func newImageRecord(image *imagestore.Image, asked spec.ImageRef) imageRecord {
 
 // checkHost looks for what the configuration takes from the host and from the
 // pod, so that a mistake is told now and not at the start.
-func (m *Manager) checkHost(p *pod, config *spec.Container) error {
+func (cs *containers) checkHost(p *pod, config *spec.Container) error {
 	for i, v := range config.Mounts {
 		if v.Image != nil {
-			if _, err := m.parts.Images.Image(v.Image.Image); err != nil {
+			if _, err := cs.parts.Images.Image(v.Image.Image); err != nil {
 				return fmt.Errorf("image volume %q: %w", v.Image.Image, err)
 			}
 			continue
@@ -165,22 +165,22 @@ func (m *Manager) checkHost(p *pod, config *spec.Container) error {
 		}
 	}
 	if n := config.Security.Namespaces; n.PID == spec.NamespaceTarget {
-		if t := m.index.exactly(n.TargetID); t == nil || t.pod != p || !t.visible() {
+		if t := cs.index.exactly(n.TargetID); t == nil || t.pod != p || !t.visible() {
 			return &spec.FieldError{Field: "linux.security_context.namespace_options.target_id", Value: n.TargetID, Rule: "must be a container of the pod"}
 		}
 	}
 	return nil
 }
 
-func (m *Manager) addContainer(c *container) {
+func (b *base) addContainer(c *container) {
 	c.pod.mu.Lock()
 	c.pod.containers[c.id] = c
 	c.pod.mu.Unlock()
-	m.index.addContainer(c)
+	b.index.addContainer(c)
 }
 
-func (m *Manager) dropContainer(c *container) {
-	m.index.removeContainer(c)
+func (b *base) dropContainer(c *container) {
+	b.index.removeContainer(c)
 	c.pod.mu.Lock()
 	delete(c.pod.containers, c.id)
 	c.pod.mu.Unlock()
@@ -191,15 +191,15 @@ func (m *Manager) dropContainer(c *container) {
 func (r *containerCreate) down(ctx context.Context) error {
 	err := r.tx.rollback(ctx)
 	if err == nil {
-		err = r.m.records.removeContainer(r.c.pod.id, r.c.id)
+		err = r.containers.records.removeContainer(r.c.pod.id, r.c.id)
 	}
-	r.m.dropContainer(r.c)
-	return errors.Join(err, r.m.moveContainer(r.c, containerAbort, nil))
+	r.containers.dropContainer(r.c)
+	return errors.Join(err, r.containers.moveContainer(r.c, containerAbort, nil))
 }
 
 func (r *containerCreate) intend() step {
 	return step{name: "record the container", do: func(context.Context) error {
-		return r.m.records.putContainer(&r.c.record)
+		return r.containers.records.putContainer(&r.c.record)
 	}}
 }
 
@@ -209,13 +209,13 @@ func (r *containerCreate) prepareRoot() step {
 	return step{
 		name: "prepare the root file system",
 		do: func(ctx context.Context) (err error) {
-			if err := r.m.prepareRoot(ctx, r.c); err != nil {
+			if err := r.containers.roots.prepareRoot(ctx, r.c); err != nil {
 				return err
 			}
-			if r.c.root, err = r.m.mountRoot(r.c); err != nil {
+			if r.c.root, err = r.containers.roots.mountRoot(r.c); err != nil {
 				return err
 			}
-			if err := r.m.copyVolumes(r.c); err != nil {
+			if err := r.containers.roots.copyVolumes(r.c); err != nil {
 				return err
 			}
 			user, err := resolveUser(r.c.root, r.c.config, r.c.record.Image.Config.User)
@@ -226,7 +226,7 @@ func (r *containerCreate) prepareRoot() step {
 			return checkMapped(r.c.pod.config, user)
 		},
 		undo: func(context.Context) error {
-			return errors.Join(r.c.closeRoot(), r.m.parts.Images.RemoveSnapshot(r.c.id))
+			return errors.Join(r.c.closeRoot(), r.containers.parts.Images.RemoveSnapshot(r.c.id))
 		},
 	}
 }
@@ -239,14 +239,14 @@ func (r *containerCreate) makeCgroup() step {
 		name: "make the cgroup",
 		do: func(context.Context) error {
 			rec.User = &spec.User{}
-			s, err := r.m.buildSpec(r.c.pod, &rec)
+			s, err := r.containers.builder.buildSpec(r.c.pod, &rec)
 			if err != nil {
 				return err
 			}
-			r.c.group, err = r.m.host.createCgroup(rec.Cgroup, s.Linux.Resources)
+			r.c.group, err = r.containers.host.createCgroup(rec.Cgroup, s.Linux.Resources)
 			return err
 		},
-		undo: func(ctx context.Context) error { return r.m.freeCgroup(ctx, r.c.now().Cgroup) },
+		undo: func(ctx context.Context) error { return r.containers.freeCgroup(ctx, r.c.now().Cgroup) },
 	}
 }
 
@@ -263,7 +263,7 @@ func (c *container) closeRoot() error {
 // build makes the Spec, which shows whether the configuration makes sense.
 func (r *containerCreate) build() step {
 	return step{name: "build the spec", do: func(context.Context) (err error) {
-		r.c.spec, err = r.m.buildSpec(r.c.pod, &r.c.record)
+		r.c.spec, err = r.containers.builder.buildSpec(r.c.pod, &r.c.record)
 		if s := r.c.config.Security.Seccomp; err == nil && s != nil && s.Kind == spec.ProfileLocalhost {
 			r.c.record.Seccomp = r.c.spec.Linux.Seccomp
 		}
@@ -273,6 +273,6 @@ func (r *containerCreate) build() step {
 
 func (r *containerCreate) commit() step {
 	return step{name: "record the container", do: func(context.Context) error {
-		return r.m.moveContainer(r.c, containerCommit, nil)
+		return r.containers.moveContainer(r.c, containerCommit, nil)
 	}}
 }

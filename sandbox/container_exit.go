@@ -16,6 +16,13 @@ const unknownExitCode = 255
 // cleanTime bounds the cleaning up after a process.
 const cleanTime = time.Minute
 
+// exits books how containers ended, and cleans up after them.
+type exits struct {
+	*base
+	hooks    *hooks
+	runtimes *runtimes
+}
+
 // dispatch takes the ends of processes from the keeper until that is closed, or
 // the manager.
 func (m *Manager) dispatch(ctx context.Context) {
@@ -37,7 +44,7 @@ func (m *Manager) dispatch(ctx context.Context) {
 // waiting.
 func (m *Manager) exit(exit keeper.Exit) {
 	if c := m.index.exactly(exit.Key); c != nil {
-		m.tasks.goes(func(context.Context) { m.exited(c, exit) })
+		m.tasks.goes(func(context.Context) { m.containers.exits.exited(c, exit) })
 		return
 	}
 	if id, ok := strings.CutPrefix(exit.Key, pauseKey("")); ok {
@@ -55,19 +62,19 @@ func (m *Manager) exit(exit keeper.Exit) {
 
 // exited books the end of a container's process and frees what it had. It may be
 // called twice.
-func (m *Manager) exited(c *container, exit keeper.Exit) {
-	if m.book(c, exit) {
-		m.cleanUp(c)
+func (xs *exits) exited(c *container, exit keeper.Exit) {
+	if xs.book(c, exit) {
+		xs.cleanUp(c)
 	}
 }
 
 // book moves a container to its end. It is false for one whose start isn't booked
 // yet: who starts it will book its end too.
-func (m *Manager) book(c *container, exit keeper.Exit) bool {
+func (xs *exits) book(c *container, exit keeper.Exit) bool {
 	// The counter goes with the cgroup.
-	oom, err := m.host.oomKilled(c.now().Cgroup)
+	oom, err := xs.host.oomKilled(c.now().Cgroup)
 	if err != nil {
-		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("out-of-memory counter not read")
+		xs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("out-of-memory counter not read")
 	}
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
@@ -76,10 +83,10 @@ func (m *Manager) book(c *container, exit keeper.Exit) bool {
 		c.early = &exit
 		return false
 	case ContainerRunning:
-		if err := m.moveLocked(c, containerExit, func(rec *containerRecord) { bookExit(rec, exit, oom) }); err != nil {
-			m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("exit not booked")
+		if err := xs.moveLocked(c, containerExit, func(rec *containerRecord) { bookExit(rec, exit, oom) }); err != nil {
+			xs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("exit not booked")
 		}
-		m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id, "code": c.record.ExitCode}).Info("container exited")
+		xs.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id, "code": c.record.ExitCode}).Info("container exited")
 	}
 	if c.process != nil {
 		c.process.release()
@@ -116,35 +123,35 @@ func bookExit(rec *containerRecord, exit keeper.Exit, oom bool) {
 
 // cleanUp frees what an exited container needs no more. What fails is freed by
 // its removal.
-func (m *Manager) cleanUp(c *container) {
-	ctx, cancel := context.WithTimeout(m.tasks.base, cleanTime)
+func (xs *exits) cleanUp(c *container) {
+	ctx, cancel := context.WithTimeout(xs.tasks.base, cleanTime)
 	defer cancel()
-	if err := m.deleteForeign(ctx, c); err != nil {
-		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("runtime did not delete the container")
+	if err := xs.runtimes.deleteForeign(ctx, c); err != nil {
+		xs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("runtime did not delete the container")
 	}
-	if err := m.freeCgroup(ctx, c.now().Cgroup); err != nil {
-		m.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
+	if err := xs.freeCgroup(ctx, c.now().Cgroup); err != nil {
+		xs.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
 	}
-	m.poststop(ctx, c)
-	m.forget(ctx, c.id)
+	xs.hooks.poststop(ctx, c)
+	xs.forget(ctx, c.id)
 }
 
 // freeCgroup kills what is left of a container and removes its cgroup. Something
 // is left of containers that share a PID namespace, and of a launch during which
 // the keeper died.
-func (m *Manager) freeCgroup(ctx context.Context, path string) error {
+func (b *base) freeCgroup(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, killTime, errStillAlive)
 	defer cancel()
-	if err := m.host.killCgroup(ctx, path); err != nil {
+	if err := b.host.killCgroup(ctx, path); err != nil {
 		return err
 	}
-	return m.host.deleteCgroup(ctx, path)
+	return b.host.deleteCgroup(ctx, path)
 }
 
 // forget lets the keeper drop what it keeps under a key.
-func (m *Manager) forget(ctx context.Context, key string) {
-	if err := m.parts.Keeper.Forget(ctx, key); err != nil {
-		m.log.WithFields(logrus.Fields{"op": "forget " + key, "error": err}).Warn("keeper keeps what nobody needs")
+func (b *base) forget(ctx context.Context, key string) {
+	if err := b.parts.Keeper.Forget(ctx, key); err != nil {
+		b.log.WithFields(logrus.Fields{"op": "forget " + key, "error": err}).Warn("keeper keeps what nobody needs")
 	}
 }
 
@@ -156,7 +163,7 @@ func (m *Manager) pauseEnded(ctx context.Context, podID string) {
 		return
 	}
 	m.log.WithFields(logrus.Fields{"pod": podID}).Warn("pause process ended")
-	if err := m.StopPod(ctx, podID); err != nil {
+	if err := m.pods.StopPod(ctx, podID); err != nil {
 		m.log.WithFields(logrus.Fields{"pod": podID, "error": err}).Error("pod not stopped")
 	}
 }

@@ -42,7 +42,7 @@ func (r *containerCreate) makeHostPaths() step {
 					}
 				}
 				if len(dirs) > 0 {
-					r.m.log.WithField("container", r.c.id).WithField("op", "make "+v.HostPath).Info("missing host path made")
+					r.containers.log.WithField("container", r.c.id).WithField("op", "make "+v.HostPath).Info("missing host path made")
 				}
 			}
 			return nil
@@ -67,7 +67,7 @@ func (r *containerCreate) checkMapping(i int) error {
 	if len(v.UIDs) == 0 || own == nil || !slices.Equal(v.UIDs, own.UIDs) || !slices.Equal(v.GIDs, own.GIDs) {
 		return nil // mappings of its own are rare, and the start's
 	}
-	if err := r.m.host.mappable(v.HostPath, r.c.pod.namespaces[specs.UserNamespace]); err != nil {
+	if err := r.containers.host.mappable(v.HostPath, r.c.pod.namespaces[specs.UserNamespace]); err != nil {
 		return &spec.FieldError{Field: fmt.Sprintf("mounts[%d].uidMappings", i), Value: fmt.Sprint(v.UIDs), Rule: "host_path " + v.HostPath + ": " + err.Error()}
 	}
 	return nil

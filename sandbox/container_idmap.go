@@ -26,7 +26,7 @@ func (s *start) mountUsers(ctx context.Context) (map[string]*os.File, error) {
 		}
 		key := fmt.Sprint(m.UIDMappings, m.GIDMappings)
 		if made[key] == nil {
-			f, err := s.m.userNamespace(ctx, m.UIDMappings, m.GIDMappings)
+			f, err := s.containers.namespaces.userNamespace(ctx, m.UIDMappings, m.GIDMappings)
 			if err != nil {
 				return nil, fmt.Errorf("mappings of the mount on %s: %w", m.Destination, err)
 			}

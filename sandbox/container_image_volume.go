@@ -36,25 +36,25 @@ func (r *containerCreate) prepareImageVolumes() step {
 				if v.Image == nil {
 					continue
 				}
-				if err := r.m.prepareImageVolume(ctx, r.c, i); err != nil {
+				if err := r.containers.roots.prepareImageVolume(ctx, r.c, i); err != nil {
 					return fmt.Errorf("%w: image %s on %s: %w", ErrImageVolume, v.Image.Image, v.ContainerPath, err)
 				}
 			}
 			return nil
 		},
-		undo: func(context.Context) error { return r.m.removeImageVolumes(r.c) },
+		undo: func(context.Context) error { return r.containers.roots.removeImageVolumes(r.c) },
 	}
 }
 
-func (m *Manager) prepareImageVolume(ctx context.Context, c *container, i int) error {
-	image, err := m.parts.Images.Image(c.config.Mounts[i].Image.Image)
+func (rs *roots) prepareImageVolume(ctx context.Context, c *container, i int) error {
+	image, err := rs.parts.Images.Image(c.config.Mounts[i].Image.Image)
 	if err != nil {
 		return err
 	}
-	if err := m.parts.Images.PrepareView(ctx, viewKey(c, i), image.ID); err != nil {
+	if err := rs.parts.Images.PrepareView(ctx, viewKey(c, i), image.ID); err != nil {
 		return err
 	}
-	f, err := m.mountImageVolume(c, i)
+	f, err := rs.mountImageVolume(c, i)
 	if err != nil {
 		return err
 	}
@@ -63,8 +63,8 @@ func (m *Manager) prepareImageVolume(ctx context.Context, c *container, i int) e
 
 // mountImageVolume mounts the image of a container's i-th mount, or what the mount asks for of it, for the time
 // of the start. The caller closes the file.
-func (m *Manager) mountImageVolume(c *container, i int) (*os.File, error) {
-	f, err := m.mountSnapshot(c.pod, viewKey(c, i))
+func (rs *roots) mountImageVolume(c *container, i int) (*os.File, error) {
+	f, err := rs.mountSnapshot(c.pod, viewKey(c, i))
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (m *Manager) mountImageVolume(c *container, i int) (*os.File, error) {
 		return f, nil
 	}
 	defer f.Close()
-	below, err := m.host.below(f, name)
+	below, err := rs.host.below(f, name)
 	if err != nil {
 		return nil, fmt.Errorf("image_sub_path %q: %w", name, err)
 	}
@@ -81,11 +81,11 @@ func (m *Manager) mountImageVolume(c *container, i int) (*os.File, error) {
 }
 
 // removeImageVolumes lets go of the images.
-func (m *Manager) removeImageVolumes(c *container) error {
+func (rs *roots) removeImageVolumes(c *container) error {
 	var errs []error
 	for i, v := range c.config.Mounts {
 		if v.Image != nil {
-			errs = append(errs, m.parts.Images.RemoveSnapshot(viewKey(c, i)))
+			errs = append(errs, rs.parts.Images.RemoveSnapshot(viewKey(c, i)))
 		}
 	}
 	return errors.Join(errs...)

@@ -38,7 +38,7 @@ func (s *start) openOutputs(in *oci.Container, out *keeper.Launch) (err error) {
 // openTerminal makes the terminal. What comes from it is standard output: it has
 // no other (CRI's ContainerConfig.tty).
 func (s *start) openTerminal(in *oci.Container, out *keeper.Launch) error {
-	t, err := s.m.host.terminal(s.spec)
+	t, err := s.containers.host.terminal(s.spec)
 	if err != nil {
 		return err
 	}

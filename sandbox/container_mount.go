@@ -13,7 +13,7 @@ func (s *start) mounts() (map[string]*os.File, error) {
 	out := map[string]*os.File{}
 	for _, destination := range spec.DescriptorMounts(s.spec) {
 		if i := imageVolume(s.c.config, destination); i >= 0 {
-			f, err := s.m.mountImageVolume(s.c, i)
+			f, err := s.containers.roots.mountImageVolume(s.c, i)
 			if err != nil {
 				return nil, fmt.Errorf("image volume on %s: %w", destination, err)
 			}

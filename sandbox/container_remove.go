@@ -10,17 +10,17 @@ import (
 
 // RemoveContainer kills a container if it runs, and removes it with its root file
 // system. Its log stays. An unknown id is a success.
-func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
-	c, err := m.index.container(id)
+func (cs *containers) RemoveContainer(ctx context.Context, id string) error {
+	c, err := cs.index.container(id)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("remove: %w", err)
 	}
-	_, err = m.tasks.do(ctx, "remove container "+c.id, stopPodTime, func(ctx context.Context) (string, error) {
+	_, err = cs.tasks.do(ctx, "remove container "+c.id, stopPodTime, func(ctx context.Context) (string, error) {
 		// The start that the turn might have to wait for is broken off by the stop.
-		if err := m.stop(ctx, c, 0); err != nil {
+		if err := cs.stop(ctx, c, 0); err != nil {
 			return "", err
 		}
 		leave, err := c.pod.take(ctx)
@@ -28,7 +28,7 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 			return "", err
 		}
 		defer leave()
-		return "", m.discard(ctx, c)
+		return "", cs.discard(ctx, c)
 	})
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", c.id, err)
@@ -39,7 +39,7 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 // discard stops and removes a container, or what an earlier daemon left of one
 // that it was creating. The caller has the turn, so none is started or created
 // meanwhile.
-func (m *Manager) discard(ctx context.Context, c *container) error {
+func (cs *containers) discard(ctx context.Context, c *container) error {
 	last := containerRemoved
 	switch c.now().State {
 	case containerGone:
@@ -47,34 +47,34 @@ func (m *Manager) discard(ctx context.Context, c *container) error {
 	case containerCreating:
 		last = containerAbort
 	default:
-		if err := m.stop(ctx, c, 0); err != nil {
+		if err := cs.stop(ctx, c, 0); err != nil {
 			return err
 		}
-		if err := m.moveContainer(c, containerRemove, nil); err != nil {
+		if err := cs.moveContainer(c, containerRemove, nil); err != nil {
 			return err
 		}
 	}
-	if err := m.free(ctx, c); err != nil {
+	if err := cs.free(ctx, c); err != nil {
 		return err
 	}
-	if err := m.moveContainer(c, last, nil); err != nil {
+	if err := cs.moveContainer(c, last, nil); err != nil {
 		return err
 	}
-	m.dropContainer(c)
-	m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container removed")
+	cs.dropContainer(c)
+	cs.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container removed")
 	return nil
 }
 
 // free frees all that a container has, its record last.
-func (m *Manager) free(ctx context.Context, c *container) error {
+func (cs *containers) free(ctx context.Context, c *container) error {
 	err := errors.Join(
-		m.deleteForeign(ctx, c),
-		m.freeCgroup(ctx, c.now().Cgroup),
+		cs.runtimes.deleteForeign(ctx, c),
+		cs.freeCgroup(ctx, c.now().Cgroup),
 		c.closeRoot(),
-		m.parts.Images.RemoveSnapshot(c.id),
-		m.removeImageVolumes(c),
-		m.parts.Keeper.Forget(ctx, c.id),
-		m.dropProgram(c.pod, c.id),
+		cs.parts.Images.RemoveSnapshot(c.id),
+		cs.roots.removeImageVolumes(c),
+		cs.parts.Keeper.Forget(ctx, c.id),
+		cs.programs.dropProgram(c.pod, c.id),
 	)
 	if err != nil {
 		return err
@@ -84,6 +84,6 @@ func (m *Manager) free(ctx context.Context, c *container) error {
 		err = proc.signal(killSignal)
 		proc.release()
 	}
-	m.afterStop(ctx, c)
-	return errors.Join(err, m.records.removeContainer(c.pod.id, c.id))
+	cs.hooks.afterStop(ctx, c)
+	return errors.Join(err, cs.records.removeContainer(c.pod.id, c.id))
 }

@@ -13,18 +13,18 @@ import (
 // log (ErrState otherwise), from which a client has renamed the old one. No line is
 // lost or cut: what is under way goes into the old file. On an error there is no
 // new file, and the old one stays the log.
-func (m *Manager) ReopenContainerLog(ctx context.Context, id string) error {
-	c, err := m.index.container(id)
+func (cs *containers) ReopenContainerLog(ctx context.Context, id string) error {
+	c, err := cs.index.container(id)
 	if err != nil {
 		return err
 	}
-	if err := m.reopenLog(ctx, c); err != nil {
+	if err := cs.reopenLog(ctx, c); err != nil {
 		return fmt.Errorf("reopen log of container %s: %w", c.config.Metadata.Name, err)
 	}
 	return nil
 }
 
-func (m *Manager) reopenLog(ctx context.Context, c *container) error {
+func (cs *containers) reopenLog(ctx context.Context, c *container) error {
 	proc := c.running()
 	if proc == nil {
 		return stateError("container", c.id, c.now().State)
@@ -40,7 +40,7 @@ func (m *Manager) reopenLog(ctx context.Context, c *container) error {
 		return err
 	}
 	defer log.Close()
-	if err := m.parts.Keeper.Reopen(ctx, c.id, log); err != nil {
+	if err := cs.parts.Keeper.Reopen(ctx, c.id, log); err != nil {
 		if missing != nil {
 			err = errors.Join(err, dropLog(path, log))
 		}

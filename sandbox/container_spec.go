@@ -9,30 +9,42 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-runtime/berth/oci/apparmor"
 	"github.com/berth-runtime/berth/oci/seccomp"
 	"github.com/berth-runtime/berth/sandbox/spec"
 	"github.com/berth-runtime/berth/sandbox/spec/cdi"
 	"github.com/berth-runtime/berth/sandbox/spec/hostdev"
 )
 
+// specBuilder makes containers' Specs of all that is known of them.
+type specBuilder struct {
+	*base
+	profiles profiles
+	appArmor *appArmor
+}
+
+func newSpecBuilder(b *base) *specBuilder {
+	return &specBuilder{base: b, appArmor: newAppArmor(apparmor.Host{}, b.cfg.AppArmorProfile, b.log)}
+}
+
 // buildSpec makes a container's Spec from its record and its pod.
-func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
-	dir := m.cfg.podFiles(p.id)
+func (sb *specBuilder) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
+	dir := sb.cfg.podFiles(p.id)
 	in := spec.Input{
 		Pod: p.config, PodID: p.id, Container: rec.Config, ContainerID: rec.ID,
-		Image: &rec.Image.Config, Edits: rec.Edits, User: *rec.User, Node: m.node(), CgroupPath: rec.Cgroup,
+		Image: &rec.Image.Config, Edits: rec.Edits, User: *rec.User, Node: sb.node(), CgroupPath: rec.Cgroup,
 		ResolvConf: filepath.Join(dir, resolvConfFile),
 		Hostname:   filepath.Join(dir, hostnameFile),
 		Hosts:      filepath.Join(dir, hostsFile),
 	}
 	for i := range spec.DeclaredVolumes(in.Image, rec.Config.Mounts) {
-		in.VolumePaths = append(in.VolumePaths, m.parts.Images.VolumePath(rec.ID, i))
+		in.VolumePaths = append(in.VolumePaths, sb.parts.Images.VolumePath(rec.ID, i))
 	}
 	err := findDevices(&in, rec)
 	if err != nil {
 		return nil, err
 	}
-	if in.AppArmorProfile, err = m.appArmor.choose(rec.Config.Security.AppArmor, rec.Config.Security.Privileged); err != nil {
+	if in.AppArmorProfile, err = sb.appArmor.choose(rec.Config.Security.AppArmor, rec.Config.Security.Privileged); err != nil {
 		return nil, err
 	}
 	out, err := spec.Build(in)
@@ -44,7 +56,7 @@ func (m *Manager) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, error) {
 	case rec.Seccomp != nil:
 		out.Linux.Seccomp = rec.Seccomp
 	default:
-		out.Linux.Seccomp, err = m.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
+		out.Linux.Seccomp, err = sb.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
 	}
 	return out, err
 }
@@ -69,14 +81,14 @@ func findDevices(in *spec.Input, rec *containerRecord) (err error) {
 }
 
 // cdiEdits are what the container's CDI devices add; nil when it asks for none.
-func (m *Manager) cdiEdits(p *pod, config *spec.Container) (*specs.Spec, error) {
+func (sb *specBuilder) cdiEdits(p *pod, config *spec.Container) (*specs.Spec, error) {
 	names, err := cdi.Names(config)
 	if err == nil && len(names) == 0 {
 		return nil, nil
 	}
 	var edits *specs.Spec
 	if err == nil {
-		edits, err = cdi.Resolve(m.cfg.CDISpecDirs, names, p.config.Security.Namespaces.OwnUser() != nil)
+		edits, err = cdi.Resolve(sb.cfg.CDISpecDirs, names, p.config.Security.Namespaces.OwnUser() != nil)
 	}
 	if err != nil {
 		return nil, &spec.FieldError{Field: "CDI_devices", Value: strings.Join(names, ", "), Rule: err.Error()}
@@ -86,14 +98,14 @@ func (m *Manager) cdiEdits(p *pod, config *spec.Container) (*specs.Spec, error) 
 
 // specOf is a container's Spec. One that an earlier daemon created is built
 // again, from the same values.
-func (m *Manager) specOf(c *container) (*specs.Spec, error) {
+func (sb *specBuilder) specOf(c *container) (*specs.Spec, error) {
 	c.pod.mu.Lock()
 	built, rec := c.spec, c.record
 	c.pod.mu.Unlock()
 	if built != nil {
 		return built, nil
 	}
-	built, err := m.buildSpec(c.pod, &rec)
+	built, err := sb.buildSpec(c.pod, &rec)
 	if err != nil {
 		return nil, err
 	}
@@ -106,10 +118,10 @@ func (m *Manager) specOf(c *container) (*specs.Spec, error) {
 }
 
 // node is what all containers of the node get.
-func (m *Manager) node() spec.Node {
-	name, _ := os.Hostname()                 // what can't be read is left out of the environment
-	limits, _ := parseRlimits(m.cfg.Rlimits) // Validate has seen them
-	return spec.Node{Hostname: name, PidsLimit: m.cfg.PidsLimit, Rlimits: limits}
+func (sb *specBuilder) node() spec.Node {
+	name, _ := os.Hostname()                  // what can't be read is left out of the environment
+	limits, _ := parseRlimits(sb.cfg.Rlimits) // Validate has seen them
+	return spec.Node{Hostname: name, PidsLimit: sb.cfg.PidsLimit, Rlimits: limits}
 }
 
 func deviceNames(devices []spec.Device) string {

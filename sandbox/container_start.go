@@ -23,13 +23,13 @@ const startErrorCode = 128
 // StartContainer starts a created container (ErrState otherwise). When that fails,
 // the container has exited, with code 128 and reason StartError, and can't be
 // started again. A call while another's work goes on joins it.
-func (m *Manager) StartContainer(ctx context.Context, id string) error {
-	c, err := m.index.container(id)
+func (cs *containers) StartContainer(ctx context.Context, id string) error {
+	c, err := cs.index.container(id)
 	if err != nil {
 		return err
 	}
-	_, err = m.tasks.do(ctx, "start container "+c.id, startTime, func(ctx context.Context) (string, error) {
-		return "", m.startContainer(ctx, c)
+	_, err = cs.tasks.do(ctx, "start container "+c.id, startTime, func(ctx context.Context) (string, error) {
+		return "", cs.startContainer(ctx, c)
 	})
 	if err != nil {
 		return fmt.Errorf("start container %s: %w", c.config.Metadata.Name, err)
@@ -39,10 +39,10 @@ func (m *Manager) StartContainer(ctx context.Context, id string) error {
 
 // start is the start of one container.
 type start struct {
-	m      *Manager
-	c      *container
-	cancel context.CancelCauseFunc // a forced stop ends the start by it
-	done   chan struct{}           // closed when it has succeeded or failed
+	containers *containers
+	c          *container
+	cancel     context.CancelCauseFunc // a forced stop ends the start by it
+	done       chan struct{}           // closed when it has succeeded or failed
 
 	tx      transaction
 	spec    *specs.Spec
@@ -51,7 +51,7 @@ type start struct {
 	process *process
 }
 
-func (m *Manager) startContainer(ctx context.Context, c *container) error {
+func (cs *containers) startContainer(ctx context.Context, c *container) error {
 	began := time.Now()
 	ctx, stop := with(ctx, c.pod.life)
 	defer stop()
@@ -60,26 +60,26 @@ func (m *Manager) startContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	defer leave()
-	s := &start{m: m, c: c, done: make(chan struct{})}
+	s := &start{containers: cs, c: c, done: make(chan struct{})}
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
-	if err := m.beginStart(c, s); err != nil {
+	if err := cs.beginStart(c, s); err != nil {
 		return err
 	}
 	defer s.end()
 	if err := s.up(ctx); err != nil {
 		return errors.Join(err, s.down(ctx, err))
 	}
-	m.log.WithFields(logrus.Fields{
+	cs.log.WithFields(logrus.Fields{
 		"pod": c.pod.id, "container": c.id, "pid": s.process.pid, "took": time.Since(began),
 	}).Info("container started")
 	return nil
 }
 
-func (m *Manager) beginStart(c *container, s *start) error {
+func (cs *containers) beginStart(c *container, s *start) error {
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
-	if err := m.moveLocked(c, containerStart, nil); err != nil {
+	if err := cs.moveLocked(c, containerStart, nil); err != nil {
 		return err
 	}
 	c.starting = s
@@ -109,29 +109,29 @@ func (s *start) up(ctx context.Context) error {
 
 // started books a start, and the end of the process should that have come first.
 func (s *start) started() {
-	m, c, proc := s.m, s.c, s.process
+	cs, c, proc := s.containers, s.c, s.process
 	c.pod.mu.Lock()
 	c.process, c.input = proc, s.input
 	s.input = nil
-	err := m.moveLocked(c, containerStarted, func(rec *containerRecord) {
+	err := cs.moveLocked(c, containerStarted, func(rec *containerRecord) {
 		rec.PID, rec.StartedAt = proc.pid, time.Now()
 	})
 	early := c.early
 	c.early = nil
 	c.pod.mu.Unlock()
 	if err != nil { // the table has no such case: who starts is alone in it
-		m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("start not booked")
+		cs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("start not booked")
 	}
 	if early != nil {
-		m.exited(c, *early)
+		cs.exits.exited(c, *early)
 	}
 }
 
 // down undoes the steps and books the failure.
 func (s *start) down(ctx context.Context, cause error) error {
 	err := s.tx.rollback(ctx)
-	s.m.afterStop(ctx, s.c)
-	return errors.Join(err, s.m.moveContainer(s.c, containerStartFailed, func(rec *containerRecord) {
+	s.containers.hooks.afterStop(ctx, s.c)
+	return errors.Join(err, s.containers.moveContainer(s.c, containerStartFailed, func(rec *containerRecord) {
 		rec.FinishedAt = time.Now()
 		rec.ExitCode, rec.Reason, rec.Message = startErrorCode, ReasonStartError, cause.Error()
 	}))
@@ -141,16 +141,16 @@ func (s *start) makeCgroup() step {
 	return step{
 		name: "make the cgroup",
 		do: func(context.Context) (err error) {
-			if s.spec, err = s.m.specOf(s.c); err != nil {
+			if s.spec, err = s.containers.builder.specOf(s.c); err != nil {
 				return err
 			}
 			if s.c.group == nil { // created by an earlier daemon
-				s.c.group, err = s.m.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources)
+				s.c.group, err = s.containers.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources)
 			}
 			return err
 		},
 		undo: func(ctx context.Context) error {
-			return s.m.freeCgroup(ctx, s.c.now().Cgroup)
+			return s.containers.freeCgroup(ctx, s.c.now().Cgroup)
 		},
 	}
 }
@@ -167,16 +167,16 @@ func (s *start) launch() step {
 				return err
 			}
 			// The lost keeper's child may be amid its program, and would go on with it.
-			if err := s.m.freeCgroup(ctx, s.c.record.Cgroup); err != nil {
+			if err := s.containers.freeCgroup(ctx, s.c.record.Cgroup); err != nil {
 				return err
 			}
-			if s.c.group, err = s.m.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources); err != nil {
+			if s.c.group, err = s.containers.host.createCgroup(s.c.record.Cgroup, s.spec.Linux.Resources); err != nil {
 				return err
 			}
 			return s.tryLaunch(ctx)
 		},
 		undo: func(ctx context.Context) error {
-			err := errors.Join(s.c.closeRoot(), s.m.deleteForeign(ctx, s.c), s.m.parts.Keeper.Forget(ctx, s.c.id))
+			err := errors.Join(s.c.closeRoot(), s.containers.runtimes.deleteForeign(ctx, s.c), s.containers.parts.Keeper.Forget(ctx, s.c.id))
 			if s.process != nil { // adopted, and not started
 				s.process.release()
 			}
@@ -189,13 +189,13 @@ func (s *start) launch() step {
 // (runtime-spec, "Lifecycle", step 9).
 func (s *start) poststart() step {
 	return step{name: "run hooks", do: func(ctx context.Context) error {
-		return s.m.runHooks(ctx, s.c, s.spec, oci.Poststart, s.process.pid)
+		return s.containers.hooks.runHooks(ctx, s.c, s.spec, oci.Poststart, s.process.pid)
 	}}
 }
 
 func (s *start) tryLaunch(ctx context.Context) (err error) {
 	if s.c.root == nil {
-		if s.c.root, err = s.m.mountRoot(s.c); err != nil {
+		if s.c.root, err = s.containers.roots.mountRoot(s.c); err != nil {
 			return err
 		}
 	}
@@ -209,11 +209,11 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	if in.Users, err = s.mountUsers(ctx); err != nil {
 		return err
 	}
-	out := keeper.Launch{Key: s.c.id, MaxLine: s.m.cfg.MaxLogLine}
+	out := keeper.Launch{Key: s.c.id, MaxLine: s.containers.cfg.MaxLogLine}
 	if err = s.openOutputs(&in, &out); err != nil {
 		return err
 	}
-	f, err := s.m.foreignOf(s.c.pod)
+	f, err := s.containers.runtimes.foreignOf(s.c.pod)
 	if err != nil {
 		return err
 	}
@@ -228,20 +228,20 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 		defer listener.Close()
 	}
 	if needsBundle(s.spec) {
-		if err := s.m.makeBundle(s.c, s.spec); err != nil {
+		if err := s.containers.hooks.makeBundle(s.c, s.spec); err != nil {
 			return err
 		}
-		in.RootAt = filepath.Join(s.m.bundle(s.c), bundleRoot)
+		in.RootAt = filepath.Join(s.containers.hooks.bundle(s.c), bundleRoot)
 	}
-	l, err := s.m.parts.Programs.PrepareContainer(in)
+	l, err := s.containers.parts.Programs.PrepareContainer(in)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	out.Program, out.Files = l.Program, l.Files
 	ordered := time.Now()
-	proc, err := s.m.launchAttended(ctx, l, out, s.m.attendant(s.c, s.spec, listener))
-	s.m.keepProgram(s.note(), l, ordered, proc, err)
+	proc, err := s.containers.hooks.launchAttended(ctx, l, out, s.containers.hooks.attendant(s.c, s.spec, listener))
+	s.containers.programs.keepProgram(s.note(), l, ordered, proc, err)
 	// The root was attached, or may have been: it serves one launch.
 	err = errors.Join(err, s.c.closeRoot())
 	if err != nil {
@@ -281,12 +281,12 @@ func (s *start) namespaces() (map[specs.LinuxNamespaceType]*os.File, error) {
 // targetPIDs opens the PID namespace of a running container of the pod.
 func (s *start) targetPIDs(id string) (*os.File, error) {
 	var proc *process
-	if t := s.m.index.exactly(id); t != nil && t.pod == s.c.pod {
+	if t := s.containers.index.exactly(id); t != nil && t.pod == s.c.pod {
 		proc = t.running()
 	}
 	if proc == nil {
 		return nil, fmt.Errorf("join the PID namespace of container %s, which does not run: %w", id, ErrState)
 	}
 	defer proc.release()
-	return s.m.host.namespace(proc, specs.PIDNamespace)
+	return s.containers.host.namespace(proc, specs.PIDNamespace)
 }

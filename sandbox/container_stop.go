@@ -33,31 +33,31 @@ const (
 //
 // There is one stop a container, which goes on when ctx ends: further calls join
 // it, and can only shorten its grace period.
-func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Duration) error {
-	c, err := m.index.container(id)
+func (cs *containers) StopContainer(ctx context.Context, id string, grace time.Duration) error {
+	c, err := cs.index.container(id)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
-	return m.stop(ctx, c, grace)
+	return cs.stop(ctx, c, grace)
 }
 
 // stopping is the stop of one container under way.
 type stopping struct {
-	m    *Manager
-	c    *container
-	done chan struct{}
-	err  error // valid after done
+	containers *containers
+	c          *container
+	done       chan struct{}
+	err        error // valid after done
 
 	mu       sync.Mutex
 	deadline time.Time     // when the grace period ends
 	sooner   chan struct{} // has a token when deadline moved
 }
 
-func (m *Manager) stop(ctx context.Context, c *container, grace time.Duration) error {
-	s := m.joinStop(c, time.Now().Add(max(grace, 0)))
+func (cs *containers) stop(ctx context.Context, c *container, grace time.Duration) error {
+	s := cs.joinStop(c, time.Now().Add(max(grace, 0)))
 	if s == nil {
 		return nil
 	}
@@ -74,7 +74,7 @@ func (m *Manager) stop(ctx context.Context, c *container, grace time.Duration) e
 
 // joinStop returns the stop that is under way, or a new one; nil when there is
 // nothing to stop.
-func (m *Manager) joinStop(c *container, deadline time.Time) *stopping {
+func (cs *containers) joinStop(c *container, deadline time.Time) *stopping {
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
 	if s := c.stopping; s != nil {
@@ -84,8 +84,8 @@ func (m *Manager) joinStop(c *container, deadline time.Time) *stopping {
 	if c.record.State != ContainerRunning && c.record.State != containerStarting {
 		return nil
 	}
-	s := &stopping{m: m, c: c, done: make(chan struct{}), deadline: deadline, sooner: make(chan struct{}, 1)}
-	if !m.tasks.goes(s.run) {
+	s := &stopping{containers: cs, c: c, done: make(chan struct{}), deadline: deadline, sooner: make(chan struct{}, 1)}
+	if !cs.tasks.goes(s.run) {
 		s.err = ErrClosed
 		close(s.done)
 		return s
@@ -118,14 +118,14 @@ func (s *stopping) left() time.Duration {
 // signal sends the stop signal. Another runtime knows which of its processes is to get it; when it doesn't
 // succeed, it is the container's first process.
 func (s *stopping) signal(ctx context.Context, proc *process, sig unix.Signal) error {
-	f, err := s.m.foreignOf(s.c.pod)
+	f, err := s.containers.runtimes.foreignOf(s.c.pod)
 	if err == nil && f != nil {
 		err = f.signal(ctx, s.c, sig)
 	} else {
 		return proc.signal(sig)
 	}
 	if err != nil && proc.alive() {
-		s.m.log.WithFields(logrus.Fields{"container": s.c.id, "error": err}).Warn("runtime did not send the stop signal")
+		s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "error": err}).Warn("runtime did not send the stop signal")
 		return proc.signal(sig)
 	}
 	return nil
@@ -133,7 +133,7 @@ func (s *stopping) signal(ctx context.Context, proc *process, sig unix.Signal) e
 
 func (s *stopping) run(ctx context.Context) {
 	// A stop's grace period is no reason for the daemon to stay: kubelet asks the next one again.
-	ctx, cancel := with(ctx, s.m.closing)
+	ctx, cancel := with(ctx, s.containers.closing)
 	defer cancel()
 	s.err = s.stop(ctx)
 	s.c.pod.mu.Lock()
@@ -159,7 +159,7 @@ func (s *stopping) stop(ctx context.Context) error {
 		if err := s.signal(ctx, proc, unix.Signal(s.c.now().StopSignal)); err != nil {
 			return err
 		}
-		s.m.log.WithFields(logrus.Fields{"container": s.c.id, "pid": proc.pid}).Debug("stop signal sent")
+		s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "pid": proc.pid}).Debug("stop signal sent")
 	}
 	ended, err := s.grace(ctx, s.c.ended)
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *stopping) stop(ctx context.Context) error {
 	if !ended {
 		err = s.kill(ctx, proc)
 	}
-	s.m.log.WithFields(logrus.Fields{"container": s.c.id, "took": time.Since(began)}).Debug("container stopped")
+	s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "took": time.Since(began)}).Debug("container stopped")
 	return err
 }
 
@@ -241,7 +241,7 @@ func (s *stopping) kill(ctx context.Context, proc *process) error {
 		}
 	}
 	path := s.c.now().Cgroup
-	err := s.m.host.killCgroup(killing, path)
+	err := s.containers.host.killCgroup(killing, path)
 	select {
 	case <-s.c.ended:
 		return err
@@ -252,7 +252,7 @@ func (s *stopping) kill(ctx context.Context, proc *process) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return s.m.stillAlive(path, proc.pid)
+		return s.containers.stillAlive(path, proc.pid)
 	}
 	timer := time.NewTimer(recordTime)
 	defer timer.Stop()
@@ -261,15 +261,15 @@ func (s *stopping) kill(ctx context.Context, proc *process) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-timer.C:
-		s.m.exited(s.c, keeper.Exit{Key: s.c.id, Status: syscall.WaitStatus(killSignal), Known: true, At: time.Now()})
+		s.containers.exits.exited(s.c, keeper.Exit{Key: s.c.id, Status: syscall.WaitStatus(killSignal), Known: true, At: time.Now()})
 	}
 	return err
 }
 
 // stillAlive says what of a cgroup, and of a process that was in it, survives.
-func (m *Manager) stillAlive(path string, pid int) error {
+func (cs *containers) stillAlive(path string, pid int) error {
 	pids := []int{pid}
-	if group := m.host.cgroup(path); group != nil {
+	if group := cs.host.cgroup(path); group != nil {
 		if all, err := group.Processes(); err == nil && len(all) > 0 {
 			pids = all
 		}
@@ -283,7 +283,7 @@ func (s *stopping) kernelSaysEnded(ctx context.Context, proc *process) <-chan st
 	go func() { // ends with the process, or ctx
 		defer close(ended)
 		if err := proc.wait(ctx); err != nil && ctx.Err() == nil {
-			s.m.log.WithFields(logrus.Fields{"pid": proc.pid, "error": err}).Warn("end of process not seen")
+			s.containers.log.WithFields(logrus.Fields{"pid": proc.pid, "error": err}).Warn("end of process not seen")
 		}
 	}()
 	return ended

@@ -17,8 +17,8 @@ import (
 // Errors: ErrNotFound, ErrState, ErrBelowUsage for a memory limit below what is in
 // use, ErrInvalidLimit for a value that the kernel refuses, a *spec.FieldError for one
 // that breaks a rule.
-func (m *Manager) UpdateContainer(ctx context.Context, id string, update *spec.Resources) error {
-	c, err := m.index.container(id)
+func (cs *containers) UpdateContainer(ctx context.Context, id string, update *spec.Resources) error {
+	c, err := cs.index.container(id)
 	if err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
@@ -35,25 +35,25 @@ func (m *Manager) UpdateContainer(ctx context.Context, id string, update *spec.R
 	if err != nil {
 		return err
 	}
-	undo, err := m.updateCgroup(c, resources, update)
+	undo, err := cs.updateCgroup(c, resources, update)
 	if err != nil {
 		return fmt.Errorf("update container %s: %w", c.id, err)
 	}
-	if err := c.setResources(m, resources); err != nil {
+	if err := c.setResources(cs.records, resources); err != nil {
 		return fmt.Errorf("update container %s: %w", c.id, errors.Join(err, undo()))
 	}
-	m.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container updated")
+	cs.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container updated")
 	return nil
 }
 
 // updateCgroup writes the limits; undo takes them back. The caller has the pod's turn.
-func (m *Manager) updateCgroup(c *container, resources, update *spec.Resources) (undo func() error, err error) {
+func (cs *containers) updateCgroup(c *container, resources, update *spec.Resources) (undo func() error, err error) {
 	rec := c.now()
 	if c.group == nil && rec.State == ContainerCreated {
 		// Created by an earlier daemon; the start makes the cgroup, with the new limits.
 		return func() error { return nil }, nil
 	}
-	undo, err = m.host.updateCgroup(rec.Cgroup, resources.Changes(update))
+	undo, err = cs.host.updateCgroup(rec.Cgroup, resources.Changes(update))
 	if err != nil && c.now().State != rec.State {
 		return nil, stateError("container", c.id, c.now().State) // it ended meanwhile, and its cgroup with it
 	}
@@ -61,14 +61,14 @@ func (m *Manager) updateCgroup(c *container, resources, update *spec.Resources) 
 }
 
 // setResources records and shows the limits. The caller has the pod's turn.
-func (c *container) setResources(m *Manager, resources *spec.Resources) error {
+func (c *container) setResources(records *records, resources *spec.Resources) error {
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
 	next := c.record
 	config := *next.Config
 	config.Resources = resources
 	next.Config = &config
-	if err := m.records.putContainer(&next); err != nil {
+	if err := records.putContainer(&next); err != nil {
 		return err
 	}
 	c.record = next
@@ -80,8 +80,8 @@ func (c *container) setResources(m *Manager, resources *spec.Resources) error {
 // UpdatePod records the overhead and the limits of a pod, nil for those that stay.
 // kubelet calls it before it changes the pod's cgroup, which is its own, and takes an
 // error for a refusal of the whole change.
-func (m *Manager) UpdatePod(ctx context.Context, id string, overhead, resources *spec.Resources) error {
-	p, err := m.index.pod(id)
+func (ps *pods) UpdatePod(ctx context.Context, id string, overhead, resources *spec.Resources) error {
+	p, err := ps.index.pod(id)
 	if err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
@@ -96,7 +96,7 @@ func (m *Manager) UpdatePod(ctx context.Context, id string, overhead, resources 
 		return err
 	}
 	next.Config = &config
-	if err := m.records.putPod(&next); err != nil {
+	if err := ps.records.putPod(&next); err != nil {
 		return fmt.Errorf("update pod %s: %w", p.id, err)
 	}
 	p.record = next

@@ -150,7 +150,7 @@ func TestNoEventsOfFailures(t *testing.T) {
 
 // A listener that takes nothing costs the others nothing, and is told that it has lost events.
 func TestSlowListener(t *testing.T) {
-	m := &Manager{}
+	m := &Manager{base: &base{}}
 	m.closing, m.hurry = context.WithCancelCause(t.Context())
 	p := newPod(t.Context(), *samplePod())
 	hold, slow := make(chan struct{}), make(chan error, 1)

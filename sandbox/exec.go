@@ -24,26 +24,34 @@ const (
 	drainTime = 500 * time.Millisecond
 )
 
+// sessions are what clients do in what runs: execs, attaches, port-forwards.
+type sessions struct {
+	*base
+	builder  *specBuilder
+	hooks    *hooks
+	runtimes *runtimes
+}
+
 // ExecSync runs a command in a running container (ErrState otherwise) and returns
 // what it wrote and how it ended. A timeout of 0 is none; one that passes kills
 // the command and its process group, and the error is ErrTimeout. The command is killed too
 // when ctx ends.
-func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (*ExecResult, error) {
-	c, err := m.index.container(id)
+func (ss *sessions) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (*ExecResult, error) {
+	c, err := ss.index.container(id)
 	if err != nil {
 		return nil, err
 	}
 	if len(cmd) == 0 {
 		return nil, &spec.FieldError{Field: "cmd", Rule: "must not be empty"}
 	}
-	ctx, stop := with(ctx, m.closing)
+	ctx, stop := with(ctx, ss.closing)
 	defer stop()
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no end after %s: %w", timeout, ErrTimeout))
 		defer cancel()
 	}
-	result, err := m.exec(ctx, c, cmd)
+	result, err := ss.exec(ctx, c, cmd)
 	if err != nil {
 		return nil, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)
 	}
@@ -52,7 +60,7 @@ func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout
 
 func execKey(id string) string { return "exec-" + id }
 
-func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecResult, error) {
+func (ss *sessions) exec(ctx context.Context, c *container, cmd []string) (*ExecResult, error) {
 	target := c.running()
 	if target == nil {
 		return nil, stateError("container", c.id, c.now().State)
@@ -71,7 +79,7 @@ func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecRe
 	defer stderr.close()
 	defer errEnd.Close()
 	key := execKey(newID())
-	exec, err := m.launchExec(ctx, c, execCommand{target: target, key: key, args: cmd, stdout: outEnd, stderr: errEnd})
+	exec, err := ss.launchExec(ctx, c, execCommand{target: target, key: key, args: cmd, stdout: outEnd, stderr: errEnd})
 	if err != nil {
 		return nil, errors.Join(context.Cause(ctx), err)
 	}
@@ -79,7 +87,7 @@ func (m *Manager) exec(ctx context.Context, c *container, cmd []string) (*ExecRe
 	// Ours must go, or the pipes never end.
 	outEnd.Close()
 	errEnd.Close()
-	exit, err := m.parts.Keeper.Wait(ctx, key)
+	exit, err := ss.parts.Keeper.Wait(ctx, key)
 	if err != nil {
 		return nil, errors.Join(context.Cause(ctx), err, exec.kill(), exec.finish())
 	}
@@ -122,8 +130,8 @@ type execCommand struct {
 	terminal              *oci.Terminal
 }
 
-func (m *Manager) launchExec(ctx context.Context, c *container, in execCommand) (*execution, error) {
-	f, err := m.foreignOf(c.pod)
+func (ss *sessions) launchExec(ctx context.Context, c *container, in execCommand) (*execution, error) {
+	f, err := ss.runtimes.foreignOf(c.pod)
 	if err != nil {
 		return nil, err
 	}
@@ -133,26 +141,26 @@ func (m *Manager) launchExec(ctx context.Context, c *container, in execCommand) 
 		}
 		return f.exec(ctx, c, in.key, in.args, oci.Command{Stdin: in.stdin, Stdout: in.stdout, Stderr: in.stderr})
 	}
-	s, err := m.specOf(c)
+	s, err := ss.builder.specOf(c)
 	if err != nil {
 		return nil, err
 	}
-	l, err := m.parts.Programs.PrepareExec(oci.Exec{
+	l, err := ss.parts.Programs.PrepareExec(oci.Exec{
 		Process: spec.ExecProcess(s, in.args, in.terminal != nil), Linux: s.Linux, PidFD: in.target.pidfd,
 		UserNamespace: c.pod.config.Security.Namespaces.OwnUser() != nil,
 		Stdin:         in.stdin, Stdout: in.stdout, Stderr: in.stderr, Terminal: in.terminal,
-		Cgroup: m.host.cgroup(c.now().Cgroup),
+		Cgroup: ss.host.cgroup(c.now().Cgroup),
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	attendant, hangUp, err := m.execAttendant(ctx, c, s, in.target.pid)
+	attendant, hangUp, err := ss.hooks.execAttendant(ctx, c, s, in.target.pid)
 	if err != nil {
 		return nil, err
 	}
 	defer hangUp()
-	proc, err := m.launchAttended(ctx, l, keeper.Launch{Key: in.key, Program: l.Program, Files: l.Files, Oneshot: true}, attendant)
+	proc, err := ss.hooks.launchAttended(ctx, l, keeper.Launch{Key: in.key, Program: l.Program, Files: l.Files, Oneshot: true}, attendant)
 	if err != nil {
 		return nil, err
 	}

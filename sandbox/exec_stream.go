@@ -20,17 +20,17 @@ import (
 // A client that goes away ends the command's input, and a terminal hangs up; the
 // command itself goes on until it ends, as it would without berth's doing. It is
 // killed, with its process group, when ctx ends or the daemon does.
-func (m *Manager) Exec(ctx context.Context, id string, cmd []string, s Streams) (int32, error) {
-	c, err := m.index.container(id)
+func (ss *sessions) Exec(ctx context.Context, id string, cmd []string, s Streams) (int32, error) {
+	c, err := ss.index.container(id)
 	if err != nil {
 		return 0, err
 	}
 	if len(cmd) == 0 {
 		return 0, &spec.FieldError{Field: "cmd", Rule: "must not be empty"}
 	}
-	ctx, stop := with(ctx, m.closing)
+	ctx, stop := with(ctx, ss.closing)
 	defer stop()
-	code, err := m.execStreams(ctx, c, cmd, s)
+	code, err := ss.execStreams(ctx, c, cmd, s)
 	if err != nil {
 		return 0, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)
 	}
@@ -39,8 +39,8 @@ func (m *Manager) Exec(ctx context.Context, id string, cmd []string, s Streams) 
 
 // RunningContainer returns the full id of a running container; ErrState when it doesn't
 // run.
-func (m *Manager) RunningContainer(id string) (string, error) {
-	c, err := m.index.container(id)
+func (ss *sessions) RunningContainer(id string) (string, error) {
+	c, err := ss.index.container(id)
 	if err != nil {
 		return "", err
 	}
@@ -52,25 +52,25 @@ func (m *Manager) RunningContainer(id string) (string, error) {
 	return c.id, nil
 }
 
-func (m *Manager) execStreams(ctx context.Context, c *container, cmd []string, s Streams) (int32, error) {
+func (ss *sessions) execStreams(ctx context.Context, c *container, cmd []string, s Streams) (int32, error) {
 	target := c.running()
 	if target == nil {
 		return 0, stateError("container", c.id, c.now().State)
 	}
 	defer target.release()
-	session := &session{log: m.log, streams: s}
+	session := &session{log: ss.log, streams: s}
 	defer session.close()
 	in := execCommand{target: target, args: cmd, key: execKey(newID())}
-	if err := session.open(m, c, &in); err != nil {
+	if err := session.open(ss, c, &in); err != nil {
 		return 0, err
 	}
-	exec, err := m.launchExec(ctx, c, in)
+	exec, err := ss.launchExec(ctx, c, in)
 	if err != nil {
 		return 0, errors.Join(context.Cause(ctx), err)
 	}
 	defer exec.proc.release()
 	session.run()
-	exit, err := m.parts.Keeper.Wait(ctx, in.key)
+	exit, err := ss.parts.Keeper.Wait(ctx, in.key)
 	if err != nil {
 		return 0, errors.Join(context.Cause(ctx), err, exec.kill(), exec.finish())
 	}
@@ -99,10 +99,10 @@ type passing struct {
 }
 
 // open makes the pipes, or the terminal.
-func (s *session) open(m *Manager, c *container, in *execCommand) error {
+func (s *session) open(ss *sessions, c *container, in *execCommand) error {
 	s.done = make(chan struct{})
 	if s.streams.TTY {
-		return s.openTerminal(m, c, in)
+		return s.openTerminal(ss, c, in)
 	}
 	if s.streams.Stdin != nil {
 		read, write, err := os.Pipe()
@@ -130,12 +130,12 @@ func (s *session) open(m *Manager, c *container, in *execCommand) error {
 	return nil
 }
 
-func (s *session) openTerminal(m *Manager, c *container, in *execCommand) error {
-	built, err := m.specOf(c)
+func (s *session) openTerminal(ss *sessions, c *container, in *execCommand) error {
+	built, err := ss.builder.specOf(c)
 	if err != nil {
 		return err
 	}
-	t, err := m.host.joinTerminal(in.target, built)
+	t, err := ss.host.joinTerminal(in.target, built)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ import (
 //
 //	STATE/pods/POD/programs/namespaces.gz, pause.gz, CONTAINER.gz
 
+// keptPrograms keeps the programs of all pods.
+type keptPrograms struct{ *base }
+
 // keepAfter is how old a program is when it is written.
 const keepAfter = 3 * time.Second
 
@@ -56,13 +59,13 @@ type launchNote struct {
 	what string // "container web of pod default/site, image …"
 }
 
-func (m *Manager) programFile(podID, name string) string {
-	return filepath.Join(m.cfg.podFiles(podID), "programs", name+".gz")
+func (kp *keptPrograms) programFile(podID, name string) string {
+	return filepath.Join(kp.cfg.podFiles(podID), "programs", name+".gz")
 }
 
 // keepProgram keeps the text of a program that was launched: proc is the process that came of it, err what
 // became of it instead. It does not wait for that.
-func (m *Manager) keepProgram(n *launchNote, l *oci.Launch, ordered time.Time, proc *keeper.Process, err error) {
+func (kp *keptPrograms) keepProgram(n *launchNote, l *oci.Launch, ordered time.Time, proc *keeper.Process, err error) {
 	if n == nil || l.Program == nil {
 		return
 	}
@@ -80,27 +83,27 @@ func (m *Manager) keepProgram(n *launchNote, l *oci.Launch, ordered time.Time, p
 	}
 	n.pod.programs.fresh[n.name] = fresh
 	n.pod.programs.Unlock()
-	m.tasks.goes(func(context.Context) { // ends with the file, at the latest keepAfter from now
+	kp.tasks.goes(func(context.Context) { // ends with the file, at the latest keepAfter from now
 		select {
 		case <-time.After(keepAfter):
-		case <-m.closing.Done():
+		case <-kp.closing.Done():
 			return
 		}
-		if err := m.writeFresh(n.pod, n.name, fresh); err != nil {
-			m.log.WithFields(logrus.Fields{"pod": n.pod.id, "op": "keep program " + n.name, "error": err}).Warn("launch program not kept")
+		if err := kp.writeFresh(n.pod, n.name, fresh); err != nil {
+			kp.log.WithFields(logrus.Fields{"pod": n.pod.id, "op": "keep program " + n.name, "error": err}).Warn("launch program not kept")
 		}
 	})
 }
 
 // writeFresh writes a program, unless it was dropped, or another came in its place.
-func (m *Manager) writeFresh(p *pod, name string, fresh *freshProgram) error {
+func (kp *keptPrograms) writeFresh(p *pod, name string, fresh *freshProgram) error {
 	p.programs.Lock()
 	defer p.programs.Unlock()
 	if p.programs.fresh[name] != fresh {
 		return nil
 	}
 	delete(p.programs.fresh, name)
-	return writeProgram(m.programFile(p.id, name), fresh.text())
+	return writeProgram(kp.programFile(p.id, name), fresh.text())
 }
 
 // packers are writers that were used before: a new one takes a megabyte.
@@ -139,24 +142,24 @@ func writeProgram(path, text string) error {
 }
 
 // dropProgram removes a container's program. It is content when there is none.
-func (m *Manager) dropProgram(p *pod, name string) error {
+func (kp *keptPrograms) dropProgram(p *pod, name string) error {
 	p.programs.Lock()
 	defer p.programs.Unlock()
 	delete(p.programs.fresh, name)
-	if err := os.Remove(m.programFile(p.id, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(kp.programFile(p.id, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove program: %w", err)
 	}
 	return nil
 }
 
 // readProgram returns a program's text; errors wrap fs.ErrNotExist when there is none.
-func (m *Manager) readProgram(p *pod, name string) (string, error) {
+func (kp *keptPrograms) readProgram(p *pod, name string) (string, error) {
 	p.programs.Lock()
 	defer p.programs.Unlock()
 	if fresh := p.programs.fresh[name]; fresh != nil {
 		return fresh.text(), nil
 	}
-	f, err := os.Open(m.programFile(p.id, name))
+	f, err := os.Open(kp.programFile(p.id, name))
 	if err != nil {
 		return "", err
 	}
@@ -174,12 +177,12 @@ func (m *Manager) readProgram(p *pod, name string) (string, error) {
 
 // ExplainContainer returns the program by which a container was started, as text, one line a step. It also
 // does for one that has exited, or whose start failed; ErrState for one that has not been started.
-func (m *Manager) ExplainContainer(id string) (string, error) {
-	c, err := m.index.container(id)
+func (kp *keptPrograms) ExplainContainer(id string) (string, error) {
+	c, err := kp.index.container(id)
 	if err != nil {
 		return "", err
 	}
-	text, err := m.readProgram(c.pod, c.id)
+	text, err := kp.readProgram(c.pod, c.id)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return text, err
 	}
@@ -193,14 +196,14 @@ func (m *Manager) ExplainContainer(id string) (string, error) {
 
 // ExplainPod returns the programs that made a pod's namespaces, and PID 1 of a PID namespace that its
 // containers share; empty for a pod that has nothing but the host's.
-func (m *Manager) ExplainPod(id string) (string, error) {
-	p, err := m.index.pod(id)
+func (kp *keptPrograms) ExplainPod(id string) (string, error) {
+	p, err := kp.index.pod(id)
 	if err != nil {
 		return "", err
 	}
 	var out string
 	for _, name := range []string{namespacesProgram, pauseProgram} {
-		text, err := m.readProgram(p, name)
+		text, err := kp.readProgram(p, name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:

@@ -17,13 +17,13 @@ var errLaunched = errors.New("the launch is over")
 
 // launchAttended runs a launch in the keeper, and serves the process at its gates
 // meanwhile. An attendant that fails fails the launch: its error is the reason then.
-func (m *Manager) launchAttended(ctx context.Context, l *oci.Launch, in keeper.Launch, a oci.Attendant) (*keeper.Process, error) {
+func (hs *hooks) launchAttended(ctx context.Context, l *oci.Launch, in keeper.Launch, a oci.Attendant) (*keeper.Process, error) {
 	gate, err := l.Gate()
 	if err != nil {
 		return nil, err
 	}
 	if gate == nil {
-		p, err := m.parts.Keeper.Launch(ctx, in)
+		p, err := hs.parts.Keeper.Launch(ctx, in)
 		return p, l.Explain(err)
 	}
 	attending, end := context.WithCancelCause(ctx)
@@ -32,7 +32,7 @@ func (m *Manager) launchAttended(ctx context.Context, l *oci.Launch, in keeper.L
 	go func() { // ends with the gate
 		met <- gate.Attend(attending, a)
 	}()
-	p, err := m.parts.Keeper.Launch(ctx, in)
+	p, err := hs.parts.Keeper.Launch(ctx, in)
 	// Our copy of the process's end would keep the gate from ending with its other.
 	err = errors.Join(err, l.Close())
 	if err != nil {
@@ -65,23 +65,23 @@ func dialListener(ctx context.Context, profile *specs.LinuxSeccomp) (*oci.Listen
 
 // execAttendant is who an exec meets: the listener of the container's filter, if it has
 // one. The caller calls hangUp after the launch.
-func (m *Manager) execAttendant(ctx context.Context, c *container, s *specs.Spec, first int) (a oci.Attendant, hangUp func(), err error) {
+func (hs *hooks) execAttendant(ctx context.Context, c *container, s *specs.Spec, first int) (a oci.Attendant, hangUp func(), err error) {
 	listener, err := dialListener(ctx, s.Linux.Seccomp)
 	if err != nil || listener == nil {
 		return a, func() {}, err
 	}
 	a.Listener = func(_ context.Context, pid int, f *os.File) error {
 		defer f.Close()
-		return listener.Send(m.processState(c, s, specs.StateRunning, pid, first), f)
+		return listener.Send(hs.processState(c, s, specs.StateRunning, pid, first), f)
 	}
 	return a, listener.Close, nil
 }
 
 // processState is what a seccomp listener is told of a process; first is the
 // container's first one.
-func (m *Manager) processState(c *container, s *specs.Spec, status specs.ContainerState, pid, first int) specs.ContainerProcessState {
+func (hs *hooks) processState(c *container, s *specs.Spec, status specs.ContainerState, pid, first int) specs.ContainerProcessState {
 	return specs.ContainerProcessState{
 		Version: specs.Version, Fds: []string{specs.SeccompFdName}, Pid: pid,
-		Metadata: s.Linux.Seccomp.ListenerMetadata, State: m.ociState(c, s, status, first),
+		Metadata: s.Linux.Seccomp.ListenerMetadata, State: hs.ociState(c, s, status, first),
 	}
 }

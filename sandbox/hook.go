@@ -31,9 +31,15 @@ import (
 //
 // The first hook that fails ends the start.
 
+// hooks runs them, and serves launches at their gates.
+type hooks struct {
+	*base
+	builder *specBuilder
+}
+
 // bundle is the directory that hooks know a container by: config.json, and rootfs,
 // where its root is mounted until pivot_root, in the container's mount namespace.
-func (m *Manager) bundle(c *container) string { return filepath.Join(m.cfg.podFiles(c.pod.id), c.id) }
+func (hs *hooks) bundle(c *container) string { return filepath.Join(hs.cfg.podFiles(c.pod.id), c.id) }
 
 // bundleRoot is where the root is in a bundle: Spec.Root.Path.
 const bundleRoot = "rootfs"
@@ -44,12 +50,12 @@ func needsBundle(s *specs.Spec) bool {
 }
 
 // makeBundle may be repeated.
-func (m *Manager) makeBundle(c *container, s *specs.Spec) error {
+func (hs *hooks) makeBundle(c *container, s *specs.Spec) error {
 	config, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
-	dir := m.bundle(c)
+	dir := hs.bundle(c)
 	// A user namespace's root has to get to the root file system.
 	if err := os.MkdirAll(filepath.Join(dir, bundleRoot), 0o711); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
@@ -62,21 +68,21 @@ func (m *Manager) makeBundle(c *container, s *specs.Spec) error {
 }
 
 // removeBundle is content when there is none.
-func (m *Manager) removeBundle(c *container) error {
-	if err := os.RemoveAll(m.bundle(c)); err != nil {
+func (hs *hooks) removeBundle(c *container) error {
+	if err := os.RemoveAll(hs.bundle(c)); err != nil {
 		return fmt.Errorf("remove bundle: %w", err)
 	}
 	return nil
 }
 
 // ociState is what hooks read on their standard input.
-func (m *Manager) ociState(c *container, s *specs.Spec, status specs.ContainerState, pid int) specs.State {
-	return specs.State{Version: specs.Version, ID: c.id, Status: status, Pid: pid, Bundle: m.bundle(c), Annotations: s.Annotations}
+func (hs *hooks) ociState(c *container, s *specs.Spec, status specs.ContainerState, pid int) specs.State {
+	return specs.State{Version: specs.Version, ID: c.id, Status: status, Pid: pid, Bundle: hs.bundle(c), Annotations: s.Annotations}
 }
 
 // runHooks runs a container's hooks of a kind, in their order, up to the first that
 // fails. pid is that of its process; 0: it has none any more.
-func (m *Manager) runHooks(ctx context.Context, c *container, s *specs.Spec, kind oci.HookKind, pid int) error {
+func (hs *hooks) runHooks(ctx context.Context, c *container, s *specs.Spec, kind oci.HookKind, pid int) error {
 	statuses := map[oci.HookKind]specs.ContainerState{
 		oci.StartContainer: specs.StateCreated, oci.Poststart: specs.StateRunning, oci.Poststop: specs.StateStopped,
 	}
@@ -84,11 +90,11 @@ func (m *Manager) runHooks(ctx context.Context, c *container, s *specs.Spec, kin
 	if !ok {
 		status = specs.StateCreating
 	}
-	state := m.ociState(c, s, status, pid)
+	state := hs.ociState(c, s, status, pid)
 	for _, h := range oci.Hooks(s, kind) {
 		var err error
 		if kind.Inside() {
-			err = m.runInside(ctx, c, s, kind, h, state)
+			err = hs.runInside(ctx, c, s, kind, h, state)
 		} else {
 			err = oci.RunHook(ctx, kind, h, state)
 		}
@@ -100,11 +106,11 @@ func (m *Manager) runHooks(ctx context.Context, c *container, s *specs.Spec, kin
 }
 
 // attendant does at the gates of a container's start what belongs there.
-func (m *Manager) attendant(c *container, s *specs.Spec, listener *oci.Listener) oci.Attendant {
+func (hs *hooks) attendant(c *container, s *specs.Spec, listener *oci.Listener) oci.Attendant {
 	return oci.Attendant{
 		Hooks: func(ctx context.Context, gate string, pid int) error {
 			for _, kind := range oci.KindsAt(gate) {
-				if err := m.runHooks(ctx, c, s, kind, pid); err != nil {
+				if err := hs.runHooks(ctx, c, s, kind, pid); err != nil {
 					return err
 				}
 			}
@@ -112,38 +118,38 @@ func (m *Manager) attendant(c *container, s *specs.Spec, listener *oci.Listener)
 		},
 		Listener: func(_ context.Context, pid int, f *os.File) error {
 			defer f.Close()
-			return listener.Send(m.processState(c, s, specs.StateCreating, pid, pid), f)
+			return listener.Send(hs.processState(c, s, specs.StateCreating, pid, pid), f)
 		},
 	}
 }
 
 // poststop runs the hooks of a container that is gone, and removes the bundle, which
 // says that it was started and they have not been run.
-func (m *Manager) poststop(ctx context.Context, c *container) {
-	if _, err := os.Lstat(m.bundle(c)); errors.Is(err, fs.ErrNotExist) {
+func (hs *hooks) poststop(ctx context.Context, c *container) {
+	if _, err := os.Lstat(hs.bundle(c)); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	c.poststop.Do(func() { // a removal meanwhile waits
-		s, err := m.specOf(c)
+		s, err := hs.builder.specOf(c)
 		if err == nil {
-			err = m.runHooks(ctx, c, s, oci.Poststop, 0)
+			err = hs.runHooks(ctx, c, s, oci.Poststop, 0)
 		}
-		if err := errors.Join(err, m.removeBundle(c)); err != nil {
-			m.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("hook failed after the container's end")
+		if err := errors.Join(err, hs.removeBundle(c)); err != nil {
+			hs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("hook failed after the container's end")
 		}
 	})
 }
 
 // afterStop is poststop under a deadline of its own, for a container that did not
 // come to an end by itself.
-func (m *Manager) afterStop(ctx context.Context, c *container) {
+func (hs *hooks) afterStop(ctx context.Context, c *container) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
-	m.poststop(ctx, c)
+	hs.poststop(ctx, c)
 }
 
 // runInside runs a hook in the namespaces of the container's process.
-func (m *Manager) runInside(ctx context.Context, c *container, s *specs.Spec, kind oci.HookKind, h specs.Hook, state specs.State) error {
+func (hs *hooks) runInside(ctx context.Context, c *container, s *specs.Spec, kind oci.HookKind, h specs.Hook, state specs.State) error {
 	ctx, cancel := oci.HookTime(ctx, h)
 	defer cancel()
 	failed := func(err error, output string) error {
@@ -174,7 +180,7 @@ func (m *Manager) runInside(ctx context.Context, c *container, s *specs.Spec, ki
 	defer end.Close()
 	e.Stdout, e.Stderr, e.Cgroup = end, end, c.group
 	e.UserNamespace = c.pod.config.Security.Namespaces.OwnUser() != nil
-	exit, err := m.runExec(ctx, e, end)
+	exit, err := hs.runExec(ctx, e, end)
 	if err == nil && exit.Status == 0 {
 		return nil
 	}
@@ -188,21 +194,21 @@ func (m *Manager) runInside(ctx context.Context, c *container, s *specs.Spec, ki
 
 // runExec launches an exec, closes our end of its output, and waits for its end, which
 // comes with ctx's at the latest.
-func (m *Manager) runExec(ctx context.Context, e oci.Exec, end io.Closer) (keeper.Exit, error) {
-	l, err := m.parts.Programs.PrepareExec(e)
+func (hs *hooks) runExec(ctx context.Context, e oci.Exec, end io.Closer) (keeper.Exit, error) {
+	l, err := hs.parts.Programs.PrepareExec(e)
 	if err != nil {
 		return keeper.Exit{}, err
 	}
 	defer l.Close()
 	key := execKey(newID())
-	p, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
+	p, err := hs.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
 	if err != nil {
 		return keeper.Exit{}, l.Explain(err)
 	}
 	proc := newProcess(p.PID, p.PidFD)
 	defer proc.release()
 	end.Close()
-	exit, err := m.parts.Keeper.Wait(ctx, key)
+	exit, err := hs.parts.Keeper.Wait(ctx, key)
 	if err != nil {
 		err = errors.Join(err, proc.killGroup())
 	}

@@ -267,7 +267,7 @@ func TestReadsWaitForNothing(t *testing.T) {
 }
 
 func BenchmarkPods(b *testing.B) {
-	m := &Manager{index: newIndex()}
+	m := &Manager{base: &base{index: newIndex()}}
 	for i := range 1000 {
 		rec := samplePod()
 		rec.ID, rec.Config = newID(), podConfig(fmt.Sprint(i))

@@ -6,12 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"time"
-
-	"github.com/sirupsen/logrus"
-
-	"github.com/berth-runtime/berth/oci/apparmor"
 )
 
 // closeTime is how long Close lets work under way go on.
@@ -20,26 +15,25 @@ const closeTime = 10 * time.Second
 // Manager runs pods and containers. Its methods may be called concurrently.
 // Where they take an id, the beginning of one will do if no other begins so
 // (ErrAmbiguous otherwise).
+//
+// It is the door: what it does stands in types of one noun each, whose public
+// methods are its own. This is who uses whom:
+//
+//	Manager ─┬─ pods ───────┬─ containers ─┬─ roots
+//	         │              │              ├─ exits ──── hooks, runtimes
+//	         │              │              ├─ hooks ──── specBuilder
+//	         │              │              └─ runtimes ─ specBuilder, keptPrograms
+//	         │              └─ namespaces ─── keptPrograms
+//	         └─ sessions ─── specBuilder, hooks, runtimes            all: base
 type Manager struct {
-	cfg      Config
-	parts    Parts
-	log      logrus.FieldLogger
-	host     host
-	boot     string // boot_id of the running kernel
-	records  *records
-	index    *index
-	tasks    *tasks
-	profiles profiles
-	appArmor *appArmor
+	*base
+	*pods
+	*containers
+	*sessions
+	*namespaces
+	*keptPrograms
 
-	unread []string // pods that Open left alone; it alone writes this
-
-	users atomic.Bool // user namespaces were seen to work
-
-	closing context.Context // ends when Close begins
-	hurry   context.CancelCauseFunc
-	events  events
-	swept   chan struct{} // closed when Open's sweep is over
+	unread  []string      // pods that Open left alone; it alone writes this
 	drained chan struct{} // closed when dispatch has ended
 }
 
@@ -56,24 +50,41 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{
-		cfg: cfg, parts: parts, log: parts.Log, host: h, boot: boot, records: r, index: newIndex(), tasks: newTasks(ctx, parts.Log),
-		appArmor: newAppArmor(apparmor.Host{}, cfg.AppArmorProfile, parts.Log),
-		swept:    make(chan struct{}), drained: make(chan struct{}),
-	}
-	m.closing, m.hurry = context.WithCancelCause(context.WithoutCancel(ctx))
+	m := assemble(newBase(ctx, cfg, parts, h, r, boot))
 	if err := errors.Join(os.MkdirAll(r.dir, 0o700), os.MkdirAll(cfg.podFiles(""), 0o711)); err != nil {
 		return nil, fmt.Errorf("make directories of pods: %w", err)
 	}
 	if err := m.recover(); err != nil {
 		return nil, err
 	}
-	m.tasks.goes(func(context.Context) { _ = m.appArmor.load() }) // it logs what fails
-	go func() {                                                   // ends with Close
+	m.tasks.goes(func(context.Context) { _ = m.containers.builder.appArmor.load() }) // it logs what fails
+	go func() {                                                                      // ends with Close
 		defer close(m.drained)
 		m.dispatch(m.tasks.base)
 	}()
 	return m, nil
+}
+
+// assemble makes the types of a Manager, each with those that it uses.
+func assemble(b *base) *Manager {
+	programs := &keptPrograms{base: b}
+	builder := newSpecBuilder(b)
+	others := &runtimes{base: b, builder: builder, programs: programs}
+	hooks := &hooks{base: b, builder: builder}
+	namespaces := &namespaces{base: b, programs: programs}
+	containers := &containers{
+		base: b, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces,
+		exits: &exits{base: b, hooks: hooks, runtimes: others},
+	}
+	return &Manager{
+		base:         b,
+		pods:         &pods{base: b, containers: containers, namespaces: namespaces, programs: programs, runtimes: others},
+		containers:   containers,
+		sessions:     &sessions{base: b, builder: builder, hooks: hooks, runtimes: others},
+		namespaces:   namespaces,
+		keptPrograms: programs,
+		drained:      make(chan struct{}),
+	}
 }
 
 // Close ends the manager; containers run on, and the keeper is the caller's to
@@ -112,13 +123,3 @@ func (m *Manager) SetPodCIDRs(cidrs []netip.Prefix) error { return m.parts.Netwo
 
 // CgroupDriver is how cgroups are named: "cgroupfs" or "systemd".
 func (m *Manager) CgroupDriver() string { return m.cfg.CgroupDriver }
-
-// awaitSweep waits until no sweep can take a new pod's address for an old one's.
-func (m *Manager) awaitSweep(ctx context.Context) error {
-	select {
-	case <-m.swept:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}

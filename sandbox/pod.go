@@ -15,6 +15,15 @@ import (
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
+// pods is their life: set-up, stop, removal.
+type pods struct {
+	*base
+	containers *containers
+	namespaces *namespaces
+	programs   *keptPrograms
+	runtimes   *runtimes
+}
+
 // pod is a pod that the manager knows.
 type pod struct {
 	id     string
@@ -163,7 +172,7 @@ func (p *pod) release() error {
 // movePod moves a pod by the table, with what change does to its record, and
 // writes and shows the result. Of the events only a commit fails when the record
 // can't be written: a pod must be stoppable on a full disk.
-func (m *Manager) movePod(p *pod, e podEvent, change func(*podRecord)) error {
+func (b *base) movePod(p *pod, e podEvent, change func(*podRecord)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	to, ok := p.record.State.next(e)
@@ -176,15 +185,15 @@ func (m *Manager) movePod(p *pod, e podEvent, change func(*podRecord)) error {
 		change(&next)
 	}
 	if to != p.record.State && to != podGone {
-		if err := m.records.putPod(&next); err != nil && e == podCommit {
+		if err := b.records.putPod(&next); err != nil && e == podCommit {
 			return err
 		} else if err != nil {
-			m.log.WithFields(logrus.Fields{"pod": p.id, "error": err}).Error("pod record not written")
+			b.log.WithFields(logrus.Fields{"pod": p.id, "error": err}).Error("pod record not written")
 		}
 	}
 	p.record = next
 	before := p.info.Load()
 	p.publish()
-	m.events.happened(p.id, podPhase(before), podPhase(p.info.Load()), p, before)
+	b.events.happened(p.id, podPhase(before), podPhase(p.info.Load()), p, before)
 	return nil
 }

@@ -24,14 +24,14 @@ const (
 func (c Config) podFiles(podID string) string { return filepath.Join(c.State, "pods", podID) }
 
 // forgetPod removes what is on disk of a pod, its record last. It may be called again.
-func (m *Manager) forgetPod(p *pod) error {
+func (ps *pods) forgetPod(p *pod) error {
 	p.programs.Lock() // what is being written must not be in the way
 	defer p.programs.Unlock()
 	p.programs.fresh = nil
-	if err := os.RemoveAll(m.cfg.podFiles(p.id)); err != nil {
+	if err := os.RemoveAll(ps.cfg.podFiles(p.id)); err != nil {
 		return fmt.Errorf("remove pod files: %w", err)
 	}
-	return m.records.removePod(p.id)
+	return ps.records.removePod(p.id)
 }
 
 // podDirMode lets a container's processes in a user namespace reach the pod's files.

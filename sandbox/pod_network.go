@@ -11,11 +11,11 @@ import (
 )
 
 // attach gives a pod its addresses, or on the host's network the ports of the host that it wants to itself.
-func (m *Manager) attach(ctx context.Context, rec *podRecord) ([]netip.Addr, error) {
+func (ps *pods) attach(ctx context.Context, rec *podRecord) ([]netip.Addr, error) {
 	if rec.NetNS == "" {
-		return nil, networkError(m.parts.Network.Reserve(attachment(rec)))
+		return nil, networkError(ps.parts.Network.Reserve(attachment(rec)))
 	}
-	result, err := m.parts.Network.Add(ctx, attachment(rec))
+	result, err := ps.parts.Network.Add(ctx, attachment(rec))
 	if err != nil {
 		return nil, networkError(err)
 	}
@@ -36,12 +36,12 @@ func networkError(err error) error {
 
 // detach frees what a pod has in the network. It succeeds for pods that never
 // were attached, and when the namespace is gone.
-func (m *Manager) detach(ctx context.Context, rec *podRecord) error {
+func (ps *pods) detach(ctx context.Context, rec *podRecord) error {
 	a := attachment(rec)
 	if rec.NetNS == "" && len(a.Ports) == 0 {
 		return nil
 	}
-	if err := m.parts.Network.Del(ctx, a); err != nil {
+	if err := ps.parts.Network.Del(ctx, a); err != nil {
 		return fmt.Errorf("detach from the network: %w", err)
 	}
 	return nil

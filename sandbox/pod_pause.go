@@ -23,44 +23,44 @@ func (r *podRun) startPause() step {
 			if r.p.namespaces == nil {
 				r.p.namespaces = map[specs.LinuxNamespaceType]*os.File{}
 			}
-			proc, err := r.m.startPause(ctx, r.p)
+			proc, err := r.pods.startPause(ctx, r.p)
 			if err != nil {
 				return err
 			}
 			r.p.pause = proc
-			ns, err := r.m.host.namespace(proc, specs.PIDNamespace)
+			ns, err := r.pods.host.namespace(proc, specs.PIDNamespace)
 			if err != nil {
 				return err
 			}
 			r.p.namespaces[specs.PIDNamespace] = ns
 			return nil
 		},
-		undo: func(ctx context.Context) error { return r.m.stopPause(ctx, r.p) },
+		undo: func(ctx context.Context) error { return r.pods.stopPause(ctx, r.p) },
 	}
 }
 
-func (m *Manager) startPause(ctx context.Context, p *pod) (*process, error) {
-	path, err := m.cfg.cgroup(p.config, p.id)
+func (ps *pods) startPause(ctx context.Context, p *pod) (*process, error) {
+	path, err := ps.cfg.cgroup(p.config, p.id)
 	if err != nil {
 		return nil, err
 	}
-	group, err := m.host.createCgroup(path, nil)
+	group, err := ps.host.createCgroup(path, nil)
 	if err != nil {
 		return nil, err
 	}
-	binary, err := m.host.pauseBinary()
+	binary, err := ps.host.pauseBinary()
 	if err != nil {
 		return nil, err
 	}
-	l, err := m.parts.Programs.PreparePause(oci.Pause{Namespaces: p.namespaces, Binary: binary, Cgroup: group, IDs: idCount(p.config)})
+	l, err := ps.parts.Programs.PreparePause(oci.Pause{Namespaces: p.namespaces, Binary: binary, Cgroup: group, IDs: idCount(p.config)})
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
 	ordered := time.Now()
-	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: pauseKey(p.id), Program: l.Program, Files: l.Files})
+	proc, err := ps.parts.Keeper.Launch(ctx, keeper.Launch{Key: pauseKey(p.id), Program: l.Program, Files: l.Files})
 	err = l.Explain(err)
-	m.keepProgram(&launchNote{p, pauseProgram, fmt.Sprintf("pod: %s, %s: PID 1 of its PID namespace", p.id, p.title())}, l, ordered, proc, err)
+	ps.programs.keepProgram(&launchNote{p, pauseProgram, fmt.Sprintf("pod: %s, %s: PID 1 of its PID namespace", p.id, p.title())}, l, ordered, proc, err)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +78,11 @@ func idCount(config *spec.Pod) uint32 {
 
 // stopPause ends the pause process and frees what it had. It is content when
 // there is none.
-func (m *Manager) stopPause(ctx context.Context, p *pod) error {
+func (ps *pods) stopPause(ctx context.Context, p *pod) error {
 	if !sharesPIDs(p.config) {
 		return nil
 	}
-	path, err := m.cfg.cgroup(p.config, p.id)
+	path, err := ps.cfg.cgroup(p.config, p.id)
 	if err != nil {
 		return err
 	}
@@ -98,8 +98,8 @@ func (m *Manager) stopPause(ctx context.Context, p *pod) error {
 		}
 	}
 	return errors.Join(
-		m.host.killCgroup(ctx, path),
-		m.host.deleteCgroup(ctx, path),
-		m.parts.Keeper.Forget(ctx, pauseKey(p.id)),
+		ps.host.killCgroup(ctx, path),
+		ps.host.deleteCgroup(ctx, path),
+		ps.parts.Keeper.Forget(ctx, pauseKey(p.id)),
 	)
 }

@@ -28,18 +28,18 @@ const runTime = 3 * time.Minute
 // It may be called again: while the first call's work goes on, which a cancelled
 // ctx does not end, and after it succeeded, a call with the same identity
 // (spec.PodMetadata) gets the same id.
-func (m *Manager) RunPod(ctx context.Context, config *spec.Pod) (string, error) {
-	if err := m.checkPod(config); err != nil {
+func (ps *pods) RunPod(ctx context.Context, config *spec.Pod) (string, error) {
+	if err := ps.checkPod(config); err != nil {
 		return "", err
 	}
-	if err := m.checkUsers(ctx, config); err != nil {
+	if err := ps.namespaces.checkUsers(ctx, config); err != nil {
 		return "", err
 	}
-	id, err := m.tasks.do(ctx, fmt.Sprintf("run pod %#v", config.Metadata), runTime, func(ctx context.Context) (string, error) {
-		if p := m.index.ready(config.Metadata); p != nil {
+	id, err := ps.tasks.do(ctx, fmt.Sprintf("run pod %#v", config.Metadata), runTime, func(ctx context.Context) (string, error) {
+		if p := ps.index.ready(config.Metadata); p != nil {
 			return p.id, nil
 		}
-		return m.runPod(ctx, config)
+		return ps.runPod(ctx, config)
 	})
 	if err != nil {
 		return "", fmt.Errorf("run pod %s/%s: %w", config.Metadata.Namespace, config.Metadata.Name, err)
@@ -48,14 +48,14 @@ func (m *Manager) RunPod(ctx context.Context, config *spec.Pod) (string, error) 
 }
 
 // checkPod is what is known to be wrong before anything is done.
-func (m *Manager) checkPod(config *spec.Pod) error {
+func (ps *pods) checkPod(config *spec.Pod) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
-	if err := m.checkRuntime(config); err != nil {
+	if err := ps.runtimes.checkRuntime(config); err != nil {
 		return err
 	}
-	if _, err := m.cfg.cgroup(config, "x"); err != nil {
+	if _, err := ps.cfg.cgroup(config, "x"); err != nil {
 		return &spec.FieldError{Field: "linux.cgroup_parent", Value: config.CgroupParent, Rule: err.Error()}
 	}
 	return nil
@@ -71,25 +71,25 @@ func newID() string {
 
 // podRun is the set-up of one pod.
 type podRun struct {
-	m   *Manager
-	p   *pod
-	tx  transaction
-	ips []netip.Addr
+	pods *pods
+	p    *pod
+	tx   transaction
+	ips  []netip.Addr
 }
 
-func (m *Manager) runPod(ctx context.Context, config *spec.Pod) (string, error) {
+func (ps *pods) runPod(ctx context.Context, config *spec.Pod) (string, error) {
 	start := time.Now()
 	id := newID()
-	rec := podRecord{Version: recordVersion, ID: id, Boot: m.boot, State: podCreating, Config: config, CreatedAt: start}
+	rec := podRecord{Version: recordVersion, ID: id, Boot: ps.boot, State: podCreating, Config: config, CreatedAt: start}
 	if config.Security.Namespaces.Network != spec.NamespaceNode {
-		rec.NetNS = m.cfg.netNS(id)
+		rec.NetNS = ps.cfg.netNS(id)
 	}
-	r := &podRun{m: m, p: newPod(m.tasks.base, rec)}
-	m.index.addPod(r.p)
+	r := &podRun{pods: ps, p: newPod(ps.tasks.base, rec)}
+	ps.index.addPod(r.p)
 	if err := r.up(ctx); err != nil {
 		return "", errors.Join(err, r.down(ctx))
 	}
-	m.log.WithFields(logrus.Fields{"pod": id, "took": time.Since(start)}).Info("pod runs")
+	ps.log.WithFields(logrus.Fields{"pod": id, "took": time.Since(start)}).Info("pod runs")
 	return id, nil
 }
 
@@ -118,18 +118,18 @@ func (r *podRun) up(ctx context.Context) error {
 func (r *podRun) down(ctx context.Context) error {
 	err := r.tx.rollback(ctx)
 	if err == nil {
-		err = r.m.forgetPod(r.p)
+		err = r.pods.forgetPod(r.p)
 	}
 	if err != nil {
-		return errors.Join(err, r.m.movePod(r.p, podBroken, nil))
+		return errors.Join(err, r.pods.movePod(r.p, podBroken, nil))
 	}
-	r.m.index.removePod(r.p)
-	return r.m.movePod(r.p, podAbort, nil)
+	r.pods.index.removePod(r.p)
+	return r.pods.movePod(r.p, podAbort, nil)
 }
 
 func (r *podRun) intend() step {
 	return step{name: "record the pod", do: func(context.Context) error {
-		return r.m.records.putPod(&r.p.record)
+		return r.pods.records.putPod(&r.p.record)
 	}}
 }
 
@@ -137,13 +137,13 @@ func (r *podRun) prepareFiles() step {
 	return step{
 		name: "prepare files",
 		do: func(context.Context) (err error) {
-			if err := writePodFiles(r.m.cfg.podFiles(r.p.id), r.p.config); err != nil {
+			if err := writePodFiles(r.pods.cfg.podFiles(r.p.id), r.p.config); err != nil {
 				return err
 			}
 			if r.p.config.Security.Namespaces.IPC == spec.NamespaceNode {
 				return nil
 			}
-			r.p.shm, err = r.m.host.shm(r.m.cfg.ShmSize, r.p.config.Security.Namespaces.OwnUser())
+			r.p.shm, err = r.pods.host.shm(r.pods.cfg.ShmSize, r.p.config.Security.Namespaces.OwnUser())
 			return err
 		},
 		undo: func(context.Context) error { return r.p.release() },
@@ -157,15 +157,15 @@ func (r *podRun) makeNamespaces(kinds []specs.LinuxNamespaceType) step {
 			if len(kinds) == 0 {
 				return nil
 			}
-			if r.p.namespaces, err = r.m.makeNamespaces(ctx, r.p, kinds); err != nil {
+			if r.p.namespaces, err = r.pods.namespaces.makeNamespaces(ctx, r.p, kinds); err != nil {
 				return err
 			}
 			if ns := r.p.namespaces[specs.NetworkNamespace]; ns != nil {
-				return r.m.host.pin(ns, r.p.record.NetNS)
+				return r.pods.host.pin(ns, r.p.record.NetNS)
 			}
 			return nil
 		},
-		undo: func(ctx context.Context) error { return r.m.unpin(&r.p.record) },
+		undo: func(ctx context.Context) error { return r.pods.unpin(&r.p.record) },
 	}
 }
 
@@ -193,27 +193,27 @@ func sharesPIDs(config *spec.Pod) bool {
 
 // makeNamespaces runs the program that makes a pod's namespaces. A keeper that
 // dies meanwhile has a successor, and the program did nothing that lasts.
-func (m *Manager) makeNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
-	namespaces, err := m.tryNamespaces(ctx, p, kinds)
+func (ns *namespaces) makeNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
+	namespaces, err := ns.tryNamespaces(ctx, p, kinds)
 	if errors.Is(err, keeper.ErrInterrupted) {
-		return m.tryNamespaces(ctx, p, kinds)
+		return ns.tryNamespaces(ctx, p, kinds)
 	}
 	return namespaces, err
 }
 
-func (m *Manager) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
+func (ns *namespaces) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
 	in := oci.Pod{Namespaces: kinds, Hostname: p.config.Hostname, Sysctls: p.config.Sysctls}
 	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
 		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
 	}
 	note := &launchNote{p, namespacesProgram, fmt.Sprintf("pod: %s, %s: its namespaces", p.id, p.title())}
-	return m.launchNamespaces(ctx, namespacesKey+p.id, in, note)
+	return ns.launchNamespaces(ctx, namespacesKey+p.id, in, note)
 }
 
 // userNamespace makes a user namespace for its mapping alone; the caller closes it.
-func (m *Manager) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+func (ns *namespaces) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	kinds := []specs.LinuxNamespaceType{specs.UserNamespace}
-	made, err := m.launchNamespaces(ctx, namespacesKey+newID(), oci.Pod{Namespaces: kinds, UIDs: uids, GIDs: gids}, nil)
+	made, err := ns.launchNamespaces(ctx, namespacesKey+newID(), oci.Pod{Namespaces: kinds, UIDs: uids, GIDs: gids}, nil)
 	return made[specs.UserNamespace], err
 }
 
@@ -221,7 +221,7 @@ func (m *Manager) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDM
 const namespacesKey = "namespaces-"
 
 // launchNamespaces runs the program that makes namespaces.
-func (m *Manager) launchNamespaces(ctx context.Context, key string, in oci.Pod, note *launchNote) (map[specs.LinuxNamespaceType]*os.File, error) {
+func (ns *namespaces) launchNamespaces(ctx context.Context, key string, in oci.Pod, note *launchNote) (map[specs.LinuxNamespaceType]*os.File, error) {
 	parent, child, err := oci.SocketPair()
 	if err != nil {
 		return nil, err
@@ -229,15 +229,15 @@ func (m *Manager) launchNamespaces(ctx context.Context, key string, in oci.Pod, 
 	defer parent.Close()
 	defer child.Close()
 	in.Socket = child
-	l, err := m.parts.Programs.PreparePod(in)
+	l, err := ns.parts.Programs.PreparePod(in)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
 	ordered := time.Now()
-	proc, err := m.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
+	proc, err := ns.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
 	err = l.Explain(err)
-	m.keepProgram(note, l, ordered, proc, err)
+	ns.programs.keepProgram(note, l, ordered, proc, err)
 	if err != nil {
 		return nil, err
 	}
@@ -273,9 +273,9 @@ func (r *podRun) hold() step {
 			if len(files) == 0 {
 				return nil
 			}
-			return r.m.parts.Keeper.Hold(ctx, podKey(r.p.id), files)
+			return r.pods.parts.Keeper.Hold(ctx, podKey(r.p.id), files)
 		},
-		undo: func(ctx context.Context) error { return r.m.parts.Keeper.Forget(ctx, podKey(r.p.id)) },
+		undo: func(ctx context.Context) error { return r.pods.parts.Keeper.Forget(ctx, podKey(r.p.id)) },
 	}
 }
 
@@ -288,18 +288,18 @@ func (r *podRun) attach() step {
 		name: "attach to the network",
 		do: func(ctx context.Context) error {
 			if r.p.record.NetNS != "" {
-				if err := r.m.awaitSweep(ctx); err != nil {
+				if err := r.pods.awaitSweep(ctx); err != nil {
 					return err
 				}
 			}
-			ips, err := r.m.attach(ctx, &r.p.record)
+			ips, err := r.pods.attach(ctx, &r.p.record)
 			if err != nil {
 				return err
 			}
 			r.ips = ips
-			return writeHosts(r.m.cfg.podFiles(r.p.id), r.p.config, r.ips)
+			return writeHosts(r.pods.cfg.podFiles(r.p.id), r.p.config, r.ips)
 		},
-		undo: func(ctx context.Context) error { return r.m.detach(ctx, &r.p.record) },
+		undo: func(ctx context.Context) error { return r.pods.detach(ctx, &r.p.record) },
 	}
 }
 
@@ -307,6 +307,6 @@ func (r *podRun) attach() step {
 // comes after it.
 func (r *podRun) commit() step {
 	return step{name: "record the pod", do: func(context.Context) error {
-		return r.m.movePod(r.p, podCommit, func(rec *podRecord) { rec.IPs = r.ips })
+		return r.pods.movePod(r.p, podCommit, func(rec *podRecord) { rec.IPs = r.ips })
 	}}
 }

@@ -25,8 +25,8 @@ const (
 )
 
 // ReadyPod returns the full id of a pod that is ready; ErrState when it isn't.
-func (m *Manager) ReadyPod(podID string) (string, error) {
-	p, err := m.index.pod(podID)
+func (ss *sessions) ReadyPod(podID string) (string, error) {
+	p, err := ss.index.pod(podID)
 	if err != nil {
 		return "", err
 	}
@@ -40,8 +40,8 @@ func (m *Manager) ReadyPod(podID string) (string, error) {
 // on: on 127.0.0.1, or else on ::1. It returns when either has ended. Only a
 // connection that can't be made is an error: how one ends is its own business, and
 // clients take an error for the end of all that they forward.
-func (m *Manager) PortForward(ctx context.Context, podID string, port int32, client io.ReadWriteCloser) error {
-	p, err := m.index.pod(podID)
+func (ss *sessions) PortForward(ctx context.Context, podID string, port int32, client io.ReadWriteCloser) error {
+	p, err := ss.index.pod(podID)
 	if err != nil {
 		return err
 	}
@@ -57,22 +57,22 @@ func (m *Manager) PortForward(ctx context.Context, podID string, port int32, cli
 	if p.config.Security.Namespaces.Network == spec.NamespaceNode {
 		namespace = ""
 	}
-	server, err := m.dialPort(ctx, namespace, int(port))
+	server, err := ss.dialPort(ctx, namespace, int(port))
 	if err != nil {
 		return fmt.Errorf("forward port %d of pod %s: %w", port, p.config.Metadata.Name, err)
 	}
 	end := context.AfterFunc(ctx, func() { server.Close() })
 	defer end()
-	m.join(server, client)
+	ss.join(server, client)
 	return nil
 }
 
-func (m *Manager) dialPort(ctx context.Context, namespace string, port int) (*net.TCPConn, error) {
+func (ss *sessions) dialPort(ctx context.Context, namespace string, port int) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	var errs []error
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		conn, err := m.host.dial(ctx, namespace, net.JoinHostPort(host, strconv.Itoa(port)))
+		conn, err := ss.host.dial(ctx, namespace, net.JoinHostPort(host, strconv.Itoa(port)))
 		if err == nil {
 			return conn, nil
 		}
@@ -83,10 +83,10 @@ func (m *Manager) dialPort(ctx context.Context, namespace string, port int) (*ne
 
 // join copies both ways until the server has ended. The end of one direction is
 // passed on, and the other goes on: what half-closes a connection gets its answer.
-func (m *Manager) join(server *net.TCPConn, client io.ReadWriteCloser) {
+func (ss *sessions) join(server *net.TCPConn, client io.ReadWriteCloser) {
 	broke := func(op string, err error) {
 		if err != nil {
-			m.log.WithFields(logrus.Fields{"op": op, "error": err}).Debug("forwarded connection broke")
+			ss.log.WithFields(logrus.Fields{"op": op, "error": err}).Debug("forwarded connection broke")
 		}
 	}
 	sent := make(chan struct{})

@@ -97,12 +97,12 @@ func (r *recovery) pod(saved *savedPod) {
 	case rec.State == podCreating:
 		work = []func(context.Context) error{func(ctx context.Context) error { return r.undo(ctx, p, torn) }}
 	case rec.State == podRemoving:
-		work = []func(context.Context) error{func(ctx context.Context) error { return r.m.removePod(ctx, p) }}
+		work = []func(context.Context) error{func(ctx context.Context) error { return r.m.pods.removePod(ctx, p) }}
 	case rec.State == podStopping, rec.State == PodReady && lost != nil:
 		// Not ready for anyone from now on; the record follows when the stop is done.
 		p.record.State = podStopping
 		p.publish()
-		work = append(work, func(ctx context.Context) error { return r.m.stopPod(ctx, p) })
+		work = append(work, func(ctx context.Context) error { return r.m.pods.stopPod(ctx, p) })
 	}
 	if lost != nil && rec.State == PodReady {
 		r.m.log.WithFields(logrus.Fields{"pod": p.id, "error": lost}).Warn("pod does not live any more")
@@ -141,13 +141,13 @@ func (r *recovery) undo(ctx context.Context, p *pod, torn bool) error {
 		return err
 	}
 	defer leave()
-	errs := []error{r.m.teardown(ctx, p)}
+	errs := []error{r.m.pods.teardown(ctx, p)}
 	for _, c := range p.list() {
-		errs = append(errs, r.m.discard(ctx, c))
+		errs = append(errs, r.m.containers.discard(ctx, c))
 	}
 	err = errors.Join(errs...)
 	if err == nil {
-		err = r.m.forgetPod(p)
+		err = r.m.pods.forgetPod(p)
 	}
 	if err != nil && torn {
 		return err

@@ -125,7 +125,7 @@ func (r *recovery) settle(c *container, kept keeper.Kept) func(context.Context) 
 	if kept.Exit != nil {
 		exit = *kept.Exit
 	}
-	r.m.book(c, exit)
+	r.m.containers.exits.book(c, exit)
 	return r.cleanUp(c)
 }
 
@@ -133,7 +133,7 @@ func (r *recovery) settle(c *container, kept keeper.Kept) func(context.Context) 
 // lost sight of.
 func (r *recovery) cleanUp(c *container) func(context.Context) error {
 	return func(context.Context) error {
-		r.m.cleanUp(c)
+		r.m.containers.exits.cleanUp(c)
 		return nil
 	}
 }
@@ -157,5 +157,5 @@ func (r *recovery) discard(ctx context.Context, c *container) error {
 		return err
 	}
 	defer leave()
-	return r.m.discard(ctx, c)
+	return r.m.containers.discard(ctx, c)
 }

@@ -89,34 +89,41 @@ func (r Runtime) Features(ctx context.Context) (Features, error) {
 	return f, nil
 }
 
+// runtimes are those that aren't berth's own.
+type runtimes struct {
+	*base
+	builder  *specBuilder
+	programs *keptPrograms
+}
+
 // foreign is a runtime that isn't berth's own, at work.
 type foreign struct {
-	m    *Manager
-	name string
+	runtimes *runtimes
+	name     string
 	Runtime
 }
 
 // foreignOf returns the runtime of a pod's containers, nil for berth's own. A pod whose handler is not
 // configured any more is an error: its containers must not be made by another.
-func (m *Manager) foreignOf(p *pod) (*foreign, error) {
+func (rt *runtimes) foreignOf(p *pod) (*foreign, error) {
 	name := p.config.RuntimeHandler
 	if name == "" || name == Handler {
 		return nil, nil
 	}
-	r, ok := m.cfg.Runtimes[name]
+	r, ok := rt.cfg.Runtimes[name]
 	if !ok {
 		return nil, fmt.Errorf("runtime handler %q of pod %s is not configured any more: %w", name, p.id, ErrState)
 	}
-	return &foreign{m, name, r}, nil
+	return &foreign{rt, name, r}, nil
 }
 
 // checkRuntime is what is known to be wrong with a pod's handler before anything is done.
-func (m *Manager) checkRuntime(config *spec.Pod) error {
+func (rt *runtimes) checkRuntime(config *spec.Pod) error {
 	name := config.RuntimeHandler
 	if name == "" || name == Handler {
 		return nil
 	}
-	if _, ok := m.cfg.Runtimes[name]; !ok {
+	if _, ok := rt.cfg.Runtimes[name]; !ok {
 		return &spec.FieldError{Field: "runtime_handler", Value: name, Rule: "is no runtime handler of this node"}
 	}
 	if config.Security.Namespaces.OwnUser() != nil {
@@ -136,11 +143,11 @@ func checkForeign(p *pod, config *spec.Container) error {
 }
 
 // root is where the runtime keeps its state, which ends with the boot as containers do.
-func (f *foreign) root() string { return filepath.Join(f.m.cfg.State, "runtimes", f.name) }
+func (f *foreign) root() string { return filepath.Join(f.runtimes.cfg.State, "runtimes", f.name) }
 
 // bundle is the directory of a container's config.json, and of what the runtime's commands leave.
 func (f *foreign) bundle(c *container) string {
-	return filepath.Join(f.m.cfg.podFiles(c.pod.id), "bundles", c.id)
+	return filepath.Join(f.runtimes.cfg.podFiles(c.pod.id), "bundles", c.id)
 }
 
 // command is one call of the runtime. The keeper executes it, so that what it leaves behind is the keeper's
@@ -164,15 +171,15 @@ func (f *foreign) launch(ctx context.Context, c command, note *launchNote) (*pro
 	own = append(own, "--root="+f.root(), "--log="+c.log, "--log-format=json")
 	c.Args = append(own, c.args...)
 	c.Env = runtimeEnv
-	l, err := f.m.parts.Programs.PrepareCommand(c.Command)
+	l, err := f.runtimes.parts.Programs.PrepareCommand(c.Command)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
 	ordered := time.Now()
-	proc, err := f.m.parts.Keeper.Launch(ctx, keeper.Launch{Key: c.key, Program: l.Program, Files: l.Files, Oneshot: true})
+	proc, err := f.runtimes.parts.Keeper.Launch(ctx, keeper.Launch{Key: c.key, Program: l.Program, Files: l.Files, Oneshot: true})
 	err = l.Explain(err)
-	f.m.keepProgram(note, l, ordered, proc, err)
+	f.runtimes.programs.keepProgram(note, l, ordered, proc, err)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +207,7 @@ func (f *foreign) run(ctx context.Context, c command, note *launchNote) error {
 	if said != nil {
 		c.Stderr.Close()
 	}
-	exit, err := f.m.parts.Keeper.Wait(ctx, c.key)
+	exit, err := f.runtimes.parts.Keeper.Wait(ctx, c.key)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s %s: %w", f.name, c.args[0], errors.Join(context.Cause(ctx), err)), proc.killGroup())
 	}
@@ -258,7 +265,7 @@ func (f *foreign) start(ctx context.Context, s *start, in oci.Container, out kee
 	if err != nil {
 		return fmt.Errorf("%s create: %w", f.name, err)
 	}
-	if err := f.m.parts.Keeper.Adopt(ctx, out, proc); err != nil {
+	if err := f.runtimes.parts.Keeper.Adopt(ctx, out, proc); err != nil {
 		proc.PidFD.Close()
 		return err
 	}
@@ -309,8 +316,8 @@ func (f *foreign) delete(ctx context.Context, c *container) error {
 
 // deleteForeign is delete for the runtime of a container's pod. Of one that is not configured any more
 // nobody knows how to; its processes end with the cgroup.
-func (m *Manager) deleteForeign(ctx context.Context, c *container) error {
-	f, err := m.foreignOf(c.pod)
+func (rt *runtimes) deleteForeign(ctx context.Context, c *container) error {
+	f, err := rt.foreignOf(c.pod)
 	if f == nil || err != nil {
 		return nil
 	}

@@ -28,7 +28,7 @@ func (f *foreign) layOut(s *start, in oci.Container) ([]oci.CommandMount, error)
 	mounts := []oci.CommandMount{{File: in.Root, Target: filepath.Join(dir, "rootfs")}}
 	config := *s.spec
 	config.Version = "1.0.2" // later ones only add fields, and crun before 1.9 refuses their numbers
-	config.Process = f.m.parts.Programs.Clamp(config.Process)
+	config.Process = f.runtimes.parts.Programs.Clamp(config.Process)
 	linux := *config.Linux
 	config.Linux = &linux
 	config.Root = &specs.Root{Path: "rootfs", Readonly: s.spec.Root.Readonly}

@@ -24,11 +24,11 @@ type execution struct {
 
 // exec begins a command in a container. The runtime's process stays, and ends as the command does.
 func (f *foreign) exec(ctx context.Context, c *container, key string, cmd []string, io oci.Command) (*execution, error) {
-	s, err := f.m.specOf(c)
+	s, err := f.runtimes.builder.specOf(c)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(f.m.parts.Programs.Clamp(spec.ExecProcess(s, cmd, false)))
+	text, err := json.Marshal(f.runtimes.parts.Programs.Clamp(spec.ExecProcess(s, cmd, false)))
 	if err != nil {
 		return nil, fmt.Errorf("write process: %w", err)
 	}
