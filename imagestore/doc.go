@@ -25,8 +25,8 @@
 //   - An image in images.db is whole on disk: layers are unpacked into staging, checked, synced (syncfs(2), once a pull), renamed, and
 //     only then recorded, in one transaction. A kill or power cut at any point leaves things that no record names, and Open deletes those.
 //   - Nothing counts references on disk: a layer is in use while an image, a snapshot or a running pull names it, and that is computed.
-//   - Reads (Image, Images, Snapshots) look at memory and wait for nothing. Store.mu is never held while the disk or network is waited for;
-//     Store.commit is, and orders the writers of images.db.
+//   - Reads (Image, Images, Snapshots) look at memory and wait for nothing. catalog.mu is never held while the disk or network is waited for;
+//     catalog.commit is, and orders the writers of images.db.
 //   - Callers that pull the same reference with the same credentials share one pull; it ends when the last of them is gone. Others have
 //     a pull of their own, whose own manifest request the registry must grant, and share layers once these are here.
 package imagestore

@@ -23,14 +23,14 @@ import (
 // ref is an id. Layers are not compressed. An image has the same id when it is imported, anywhere; its manifest's digest is another one than in the registry
 // that it came from. Errors: ErrNotFound, ErrInvalidReference; ErrCorrupt for a layer that is damaged; ErrUnsupported for one
 // whose tar can't be made again. What was written before an error is worth nothing.
-func (s *Store) Export(ctx context.Context, refs []string, w io.Writer) error {
-	e := exporter{store: s, ctx: ctx, tar: tar.NewWriter(w), written: map[digest.Digest]bool{}}
+func (cat *catalog) Export(ctx context.Context, refs []string, w io.Writer) error {
+	e := exporter{catalog: cat, ctx: ctx, tar: tar.NewWriter(w), written: map[digest.Digest]bool{}}
 	for _, ref := range refs {
-		img, err := s.Image(ref)
+		img, err := cat.Image(ref)
 		if err != nil {
 			return fmt.Errorf("export image: %w", err)
 		}
-		release := s.keep(img)
+		release := cat.keep(img)
 		defer release()
 		if err := e.add(img, exportNames(img, ref)); err != nil {
 			return fmt.Errorf("export image %s: %w", ref, classify(err))
@@ -52,7 +52,7 @@ func exportNames(img *Image, ref string) []string {
 }
 
 type exporter struct {
-	store   *Store
+	catalog *catalog
 	ctx     context.Context
 	tar     *tar.Writer
 	written map[digest.Digest]bool
@@ -71,9 +71,9 @@ func blobPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String()
 
 // add writes an image's blobs.
 func (e *exporter) add(img *Image, names []string) error {
-	e.store.mu.Lock()
-	record := e.store.records[img.ID]
-	e.store.mu.Unlock()
+	e.catalog.mu.Lock()
+	record := e.catalog.records[img.ID]
+	e.catalog.mu.Unlock()
 	if record == nil {
 		return ErrNotFound
 	}
@@ -140,9 +140,9 @@ func (e *exporter) header(name string, size int64) error {
 
 // layer writes one, and holds it against its digest while it does.
 func (e *exporter) layer(chain string) (ocispec.Descriptor, error) {
-	e.store.mu.Lock()
-	record := e.store.layers[chain]
-	e.store.mu.Unlock()
+	e.catalog.mu.Lock()
+	record := e.catalog.layers[chain]
+	e.catalog.mu.Unlock()
 	if record == nil {
 		return ocispec.Descriptor{}, ErrNotFound
 	}
@@ -154,7 +154,7 @@ func (e *exporter) layer(chain string) (ocispec.Descriptor, error) {
 		return desc, nil
 	}
 	e.written[desc.Digest] = true
-	origin, err := os.Open(e.store.originFile(chain))
+	origin, err := os.Open(e.catalog.originFile(chain))
 	if err != nil {
 		return desc, err
 	}
@@ -163,7 +163,7 @@ func (e *exporter) layer(chain string) (ocispec.Descriptor, error) {
 		return desc, err
 	}
 	sum := digest.SHA256.Digester()
-	if err := layer.Assemble(e.ctx, e.store.layerDir(chain), origin, io.MultiWriter(sum.Hash(), e.tar)); err != nil {
+	if err := layer.Assemble(e.ctx, e.catalog.layerDir(chain), origin, io.MultiWriter(sum.Hash(), e.tar)); err != nil {
 		return desc, err
 	}
 	if sum.Digest() != desc.Digest {

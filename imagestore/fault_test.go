@@ -79,7 +79,7 @@ func TestRootInstallPanic(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, blobs := range map[string]faultyBlobs{"fetch": {fetch: true}, "read": {}} {
-		if _, err := s.install(t.Context(), blobs, img, names{}); !errors.Is(err, ErrPanicked) || !strings.Contains(err.Error(), "layer sha256:") {
+		if _, err := s.installer.install(t.Context(), blobs, img, names{}); !errors.Is(err, ErrPanicked) || !strings.Contains(err.Error(), "layer sha256:") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		wantClean(t, s, 0)

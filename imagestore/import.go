@@ -16,25 +16,25 @@ import (
 // content passes through a nameless file below the root, which needs room for it. name, when not empty, takes the place of the names in the
 // archive, which must then hold one image for this node. An image without any name is kept under its id. Reading r must end when
 // ctx does for Import to return at once. Errors: ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrInvalidReference.
-func (s *Store) Import(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
-	images, err := guarded(s.log, "import images", func() ([]*Image, error) { return s.importAll(ctx, r, name) })
+func (p *puller) Import(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
+	images, err := guarded(p.log, "import images", func() ([]*Image, error) { return p.importAll(ctx, r, name) })
 	if err != nil {
 		return nil, fmt.Errorf("import images: %w", classify(err))
 	}
 	return images, nil
 }
 
-func (s *Store) importAll(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
-	spool, err := s.newSpool()
+func (p *puller) importAll(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
+	spool, err := p.newSpool()
 	if err != nil {
 		return nil, err
 	}
 	defer spool.Close()
-	a, err := archive.Read(ctx, r, spool, s.cfg.MaxImageBytes)
+	a, err := archive.Read(ctx, r, spool, p.cfg.MaxImageBytes)
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.Images(ctx, s.platform)
+	found, err := a.Images(ctx, p.platform)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (s *Store) importAll(ctx context.Context, r io.Reader, name string) ([]*Ima
 		if err != nil {
 			return nil, err
 		}
-		img, err := s.install(ctx, a, f.Image, n)
+		img, err := p.installer.install(ctx, a, f.Image, n)
 		if err != nil {
 			return nil, err
 		}
@@ -73,8 +73,8 @@ func archiveNames(img archive.Image) (names, error) {
 }
 
 // newSpool makes a file without a name (open(2), O_TMPFILE): nothing is left of it when the process ends, however it does.
-func (s *Store) newSpool() (*os.File, error) {
-	path := filepath.Join(s.root, "staging")
+func (d *dirs) newSpool() (*os.File, error) {
+	path := filepath.Join(d.root, "staging")
 	fd, err := unix.Open(path, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err == nil {
 		return os.NewFile(uintptr(fd), "spool"), nil

@@ -18,7 +18,7 @@ import (
 	"github.com/berth-runtime/berth/imagestore/manifest"
 )
 
-// unpacking is a layer on its way from a blob to a record, shared by the pulls that hold it. Guarded by Store.mu, but dir and done, which
+// unpacking is a layer on its way from a blob to a record, shared by the pulls that hold it. Guarded by catalog.mu, but dir and done, which
 // belong to the pull that has busy set, and are everybody's to read once staged is.
 type unpacking struct {
 	busy    bool          // somebody is at it
@@ -29,86 +29,92 @@ type unpacking struct {
 	done    layer.Unpacked
 }
 
+// installer makes images of blobs.
+type installer struct {
+	*catalog
+	slots chan struct{} // one for each layer that is being unpacked
+}
+
 // install gets an image's missing layers out of blobs and gives it its names. When it fails nothing is left behind but whole layers, for a
 // while, where trying again may help.
-func (s *Store) install(ctx context.Context, blobs manifest.Blobs, img *manifest.Image, n names) (_ *Image, err error) {
-	missing := s.hold(img)
+func (in *installer) install(ctx context.Context, blobs manifest.Blobs, img *manifest.Image, n names) (_ *Image, err error) {
+	missing := in.hold(img)
 	progressOf(ctx).begin(img.Layers, missing)
 	defer func() {
-		s.letGo(img, err != nil && mendable(err))
+		in.letGo(img, err != nil && mendable(err))
 		if noRoom(err) {
-			s.dropStaged(0)
+			in.dropStaged(0)
 		}
 	}()
-	if err := s.unpackAll(ctx, blobs, missing); err != nil {
+	if err := in.unpackAll(ctx, blobs, missing); err != nil {
 		return nil, err
 	}
-	return s.record(img, n)
+	return in.record(img, n)
 }
 
 // hold keeps an image's layers from being collected, and returns those that aren't here.
-func (s *Store) hold(img *manifest.Image) []manifest.Layer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (in *installer) hold(img *manifest.Image) []manifest.Layer {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	var missing []manifest.Layer
 	for _, l := range img.Layers {
 		chain := l.ChainID.String()
-		s.held[chain]++
-		if s.layers[chain] != nil && !s.suspect[chain] {
+		in.held[chain]++
+		if in.layers[chain] != nil && !in.suspect[chain] {
 			continue
 		}
 		missing = append(missing, l)
-		if s.unpacking[chain] == nil {
-			s.unpacking[chain] = &unpacking{changed: make(chan struct{})}
+		if in.unpacking[chain] == nil {
+			in.unpacking[chain] = &unpacking{changed: make(chan struct{})}
 		}
 	}
 	return missing
 }
 
 // letGo is hold's end. keep is for layers that are whole and not recorded.
-func (s *Store) letGo(img *manifest.Image, keep bool) {
-	s.mu.Lock()
+func (in *installer) letGo(img *manifest.Image, keep bool) {
+	in.mu.Lock()
 	var dirs []string
 	for _, l := range img.Layers {
 		chain := l.ChainID.String()
-		if s.held[chain]--; s.held[chain] == 0 {
-			delete(s.held, chain)
-			switch u := s.unpacking[chain]; {
+		if in.held[chain]--; in.held[chain] == 0 {
+			delete(in.held, chain)
+			switch u := in.unpacking[chain]; {
 			case u == nil: // recorded
 			case keep && u.staged:
 				u.kept = time.Now()
 			default:
 				dirs = append(dirs, u.dir)
-				delete(s.unpacking, chain)
+				delete(in.unpacking, chain)
 			}
 		}
 	}
-	orphans := len(s.garbage()) > 0
-	s.mu.Unlock()
+	orphans := len(in.garbage()) > 0
+	in.mu.Unlock()
 	for _, dir := range dirs {
 		if dir != "" {
-			s.discard(dir)
+			in.discard(dir)
 		}
 	}
 	if orphans { // the image was removed while this pull held its layers
-		if err := s.collect(); err != nil {
-			s.log.WithField("op", "collect layers").WithError(err).Warn("image store: unused layers stay")
+		if err := in.collect(); err != nil {
+			in.log.WithField("op", "collect layers").WithError(err).Warn("image store: unused layers stay")
 		}
 	}
 }
 
 // unpackAll works on all layers at once, as far as the store's slots allow: the largest first, so that none of them is left for the end.
-func (s *Store) unpackAll(ctx context.Context, blobs manifest.Blobs, missing []manifest.Layer) error {
+func (in *installer) unpackAll(ctx context.Context, blobs manifest.Blobs, missing []manifest.Layer) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	budget := layer.NewBudget(s.cfg.MaxImageBytes, s.cfg.MaxImageEntries)
+	budget := layer.NewBudget(in.cfg.MaxImageBytes, in.cfg.MaxImageEntries)
 	order := slices.Clone(missing)
 	slices.SortStableFunc(order, func(a, b manifest.Layer) int { return cmp.Compare(b.Blob.Size, a.Blob.Size) })
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range order {
 		group.Go(func() error {
-			err := fault.Guard(func() error { return s.unpackShared(ctx, blobs, l, budget) })
+			err := fault.Guard(func() error { return in.unpackShared(ctx, blobs, l, budget) })
 			if err != nil {
 				return fmt.Errorf("layer %s: %w", cmp.Or(l.Blob.Digest, l.DiffID), err)
 			}
@@ -119,19 +125,19 @@ func (s *Store) unpackAll(ctx context.Context, blobs manifest.Blobs, missing []m
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return syncAll(s.root)
+	return syncAll(in.root)
 }
 
 // unpackShared returns when the layer is staged or recorded, by this pull or another. When another one fails at it, this one tries itself:
 // the other's credentials or context may have been the reason.
-func (s *Store) unpackShared(ctx context.Context, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
+func (in *installer) unpackShared(ctx context.Context, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
 	for {
-		u, wait := s.claim(l.ChainID.String())
+		u, wait := in.claim(l.ChainID.String())
 		if u == nil && wait == nil {
 			return nil
 		}
 		if u != nil {
-			return s.unpackClaimed(ctx, u, blobs, l, budget)
+			return in.unpackClaimed(ctx, u, blobs, l, budget)
 		}
 		select {
 		case <-wait:
@@ -142,10 +148,10 @@ func (s *Store) unpackShared(ctx context.Context, blobs manifest.Blobs, l manife
 }
 
 // claim gives the layer to the caller to unpack, or what to wait for, or neither when it is done.
-func (s *Store) claim(chain string) (mine *unpacking, wait <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u := s.unpacking[chain]
+func (in *installer) claim(chain string) (mine *unpacking, wait <-chan struct{}) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	u := in.unpacking[chain]
 	switch {
 	case u == nil || u.staged:
 		return nil, nil
@@ -156,28 +162,28 @@ func (s *Store) claim(chain string) (mine *unpacking, wait <-chan struct{}) {
 	return u, nil
 }
 
-func (s *Store) unpackClaimed(ctx context.Context, u *unpacking, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
-	dir, done, err := s.unpack(ctx, blobs, l, budget)
+func (in *installer) unpackClaimed(ctx context.Context, u *unpacking, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
+	dir, done, err := in.unpack(ctx, blobs, l, budget)
 	if err != nil && dir != "" {
-		s.discard(dir)
+		in.discard(dir)
 		dir = ""
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	u.busy, u.staged, u.dir, u.done = false, err == nil, dir, done
 	close(u.changed)
 	u.changed = make(chan struct{})
 	return err
 }
 
-func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) (dir string, _ layer.Unpacked, err error) {
+func (in *installer) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) (dir string, _ layer.Unpacked, err error) {
 	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
+	case in.slots <- struct{}{}:
+		defer func() { <-in.slots }()
 	case <-ctx.Done():
 		return "", layer.Unpacked{}, context.Cause(ctx)
 	}
-	if dir, err = s.newStaging("unpacking", "layer"); err != nil {
+	if dir, err = in.newStaging("unpacking", "layer"); err != nil {
 		return "", layer.Unpacked{}, err
 	}
 	origin, err := makeStagedLayer(dir)
@@ -185,7 +191,7 @@ func (s *Store) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Lay
 		return dir, layer.Unpacked{}, err
 	}
 	defer origin.Close()
-	ctx, dog, release := watch(ctx, time.Duration(s.cfg.PullProgressTimeout))
+	ctx, dog, release := watch(ctx, time.Duration(in.cfg.PullProgressTimeout))
 	defer release()
 	open := func(ctx context.Context) (io.ReadCloser, error) {
 		blob, err := blobs.Fetch(ctx, l.Blob)

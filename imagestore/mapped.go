@@ -33,21 +33,21 @@ func outside(ranges []IDRange, id uint32) uint32 {
 
 // PrepareMapped is PrepareSnapshot for a container in a user namespace: its mount must be got by MountMapped, and what the container
 // writes belongs, on the disk, to the host's ids.
-func (s *Store) PrepareMapped(ctx context.Context, key, imageID string, ids IDMap) error {
-	return s.prepare(ctx, key, imageID, func(snap *snapshot) { snap.ids = &ids })
+func (sn *snapshotter) PrepareMapped(ctx context.Context, key, imageID string, ids IDMap) error {
+	return sn.prepare(ctx, key, imageID, func(snap *snapshot) { snap.ids = &ids })
 }
 
 // PrepareView makes a read-only view, named key, of an image, whose layers stay as long as it does. Like a snapshot it is mounted by
 // MountSnapshot or MountMapped, any number of times at once, and removed by RemoveSnapshot. A second call with the same image is a success.
 // Errors: ErrInvalidKey, ErrNotFound, ErrExists.
-func (s *Store) PrepareView(ctx context.Context, key, imageID string) error {
-	return s.prepare(ctx, key, imageID, func(snap *snapshot) { snap.View = true })
+func (sn *snapshotter) PrepareView(ctx context.Context, key, imageID string) error {
+	return sn.prepare(ctx, key, imageID, func(snap *snapshot) { snap.View = true })
 }
 
 // MountMapped is MountSnapshot in which the image's files belong to the users of a user namespace, by its mapping. The number of mounts is
 // the same for any number of layers. It needs Linux 5.19, and a file system below the store that can be idmapped.
-func (s *Store) MountMapped(key string, users *os.File) (*os.File, error) {
-	file, err := s.mountSnapshot(key, users)
+func (r *roots) MountMapped(key string, users *os.File) (*os.File, error) {
+	file, err := r.mountSnapshot(key, users)
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s in a user namespace: %w", key, err)
 	}
@@ -56,8 +56,8 @@ func (s *Store) MountMapped(key string, users *os.File) (*os.File, error) {
 
 // CheckMapping tries whether images can be mounted in a user namespace: whether the kernel, and the file system that the store is on, let it.
 // It mounts what the store has anyhow, and lets go of it.
-func (s *Store) CheckMapping(users *os.File) error {
-	file, err := s.mountView([]string{filepath.Join(s.root, "layers"), filepath.Join(s.root, mountpoints)}, users)
+func (r *roots) CheckMapping(users *os.File) error {
+	file, err := r.mountView([]string{filepath.Join(r.root, "layers"), filepath.Join(r.root, mountpoints)}, users)
 	if err != nil {
 		return fmt.Errorf("map a mount of the image store: %w", err)
 	}
@@ -65,11 +65,11 @@ func (s *Store) CheckMapping(users *os.File) error {
 }
 
 // mountView mounts layers read-only.
-func (s *Store) mountView(lowers []string, users *os.File) (*os.File, error) {
+func (r *roots) mountView(lowers []string, users *os.File) (*os.File, error) {
 	if len(lowers) == 1 { // overlayfs wants two
-		return s.mounter.Bind(lowers[0], users)
+		return r.mounter.Bind(lowers[0], users)
 	}
-	return s.mounter.Mount(overlay.Options{Lowers: lowers, Users: users, Base: s.root})
+	return r.mounter.Mount(overlay.Options{Lowers: lowers, Users: users, Base: r.root})
 }
 
 // give makes the root of a writable layer belong to the host's ids of its owner.

@@ -142,7 +142,7 @@ func TestViewsSurvive(t *testing.T) {
 	if err := s.PrepareView(t.Context(), "v", img.ID); err != nil {
 		t.Fatal(err)
 	}
-	found, err := s.readSnapshots()
+	found, err := s.janitor.readSnapshots()
 	if err != nil || found["v"] == nil || !found["v"].View || !slices.Equal(found["v"].Layers, img.layers) {
 		t.Errorf("found %v, %v", found["v"], err)
 	}

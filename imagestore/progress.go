@@ -98,10 +98,10 @@ func (c counted) Read(p []byte) (int, error) {
 
 // PullProgress tells how far the running pull of that reference with those credentials is, layer by layer, the base first. It is nil while
 // the layers aren't known, and when there is no such pull.
-func (s *Store) PullProgress(ref string, auth *Auth) []LayerProgress {
+func (p *puller) PullProgress(ref string, auth *Auth) []LayerProgress {
 	named, err := parseReference(ref)
 	if err != nil {
 		return nil
 	}
-	return s.flights.progress(flightKey(named, normal(auth)))
+	return p.flights.progress(flightKey(named, normal(auth)))
 }

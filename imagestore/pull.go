@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,18 +20,28 @@ import (
 	"github.com/berth-runtime/berth/imagestore/signature"
 )
 
+// puller brings images in.
+type puller struct {
+	*catalog
+	installer *installer
+	registry  *registry.Client
+	verifier  *signature.Verifier
+	platform  platforms.MatchComparer
+	flights   *flights
+}
+
 // Pull brings an image from its registry, or finds that it is here already; the registry is asked in both cases. auth may be nil. Callers
 // with the same reference and credentials share one pull. It returns as soon as ctx ends, with its cause. Errors: ErrInvalidReference;
 // ErrNotFound, ErrDenied, ErrUnavailable, naming each host that was asked; ErrRefused; ErrCorrupt, ErrTooLarge, ErrUnsupported, naming the document
 // or layer; and those of the disk. It may be called again after any of them.
-func (s *Store) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error) {
+func (p *puller) Pull(ctx context.Context, ref string, auth *Auth) (*Image, error) {
 	named, err := parseReference(ref)
 	if err != nil {
 		return nil, fmt.Errorf("pull image: %w", err)
 	}
 	auth = normal(auth)
-	img, err := s.flights.join(ctx, flightKey(named, auth), func(ctx context.Context) (*Image, error) {
-		return guarded(s.log, "pull image "+named.String(), func() (*Image, error) { return s.pull(ctx, named, auth) })
+	img, err := p.flights.join(ctx, flightKey(named, auth), func(ctx context.Context) (*Image, error) {
+		return guarded(p.log, "pull image "+named.String(), func() (*Image, error) { return p.pull(ctx, named, auth) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pull image %s: %w", named, err)
@@ -58,30 +69,30 @@ func flightKey(ref reference.Named, auth *Auth) string {
 	return fmt.Sprintf("%s %x", ref, sha256.Sum256(encoded))
 }
 
-func (s *Store) pull(ctx context.Context, ref reference.Named, auth *Auth) (*Image, error) {
+func (p *puller) pull(ctx context.Context, ref reference.Named, auth *Auth) (*Image, error) {
 	started := time.Now()
-	repo, desc, err := s.resolve(ctx, ref, auth)
+	repo, desc, err := p.resolve(ctx, ref, auth)
 	if err != nil {
 		return nil, err
 	}
 	defer repo.Close()
-	if err := s.verifier.Verify(ctx, ref, desc, repo); err != nil {
+	if err := p.verifier.Verify(ctx, ref, desc, repo); err != nil {
 		return nil, classify(err)
 	}
-	img, err := manifest.Read(ctx, watched{repo, s}, desc, s.platform)
+	img, err := manifest.Read(ctx, watched{repo, p}, desc, p.platform)
 	if err != nil {
 		return nil, classify(err)
 	}
-	installed, err := s.install(ctx, repo, img, namesOf(ref, desc.Digest.String()))
+	installed, err := p.installer.install(ctx, repo, img, namesOf(ref, desc.Digest.String()))
 	if err != nil {
 		return nil, classify(err)
 	}
-	s.log.WithField("image", ref.String()).WithField("took", time.Since(started)).Info("image pulled")
+	p.log.WithField("image", ref.String()).WithField("took", time.Since(started)).Info("image pulled")
 	return installed, nil
 }
 
-func (s *Store) resolve(ctx context.Context, ref reference.Named, auth *Auth) (*registry.Repository, ocispec.Descriptor, error) {
-	repo, desc, err := s.registry.Resolve(ctx, ref, auth)
+func (p *puller) resolve(ctx context.Context, ref reference.Named, auth *Auth) (*registry.Repository, ocispec.Descriptor, error) {
+	repo, desc, err := p.registry.Resolve(ctx, ref, auth)
 	if errors.Is(err, registry.ErrNotFound) {
 		// Of the name itself this means: no such image. Of a part of an image it doesn't.
 		err = fmt.Errorf("%w: %w", ErrNotFound, err)
@@ -113,11 +124,11 @@ func classify(err error) error {
 // watched opens blobs whose reading ends when nothing comes.
 type watched struct {
 	manifest.Blobs
-	store *Store
+	puller *puller
 }
 
 func (w watched) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	ctx, dog, release := watch(ctx, time.Duration(w.store.cfg.PullProgressTimeout))
+	ctx, dog, release := watch(ctx, time.Duration(w.puller.cfg.PullProgressTimeout))
 	blob, err := w.Blobs.Fetch(ctx, desc)
 	if err != nil {
 		release()

@@ -15,76 +15,76 @@ import (
 )
 
 // record makes an image whose layers are all staged or recorded visible: the commit of a pull. When it fails nothing is visible.
-func (s *Store) record(img *manifest.Image, n names) (*Image, error) {
-	s.commit.Lock()
-	defer s.commit.Unlock()
+func (in *installer) record(img *manifest.Image, n names) (*Image, error) {
+	in.commit.Lock()
+	defer in.commit.Unlock()
 	c := newChange()
-	if err := s.placeLayers(img, c); err != nil {
-		return nil, s.displace(c, err)
+	if err := in.placeLayers(img, c); err != nil {
+		return nil, in.displace(c, err)
 	}
-	s.mu.Lock()
+	in.mu.Lock()
 	id := img.ID.String()
-	s.nameImage(id, img, n, c)
+	in.nameImage(id, img, n, c)
 	unchanged := c.empty()
-	s.mu.Unlock()
+	in.mu.Unlock()
 	if unchanged {
-		return s.view.Load().byID[id], nil
+		return in.view.Load().byID[id], nil
 	}
-	if err := s.db.write(c); err != nil {
-		return nil, s.displace(c, err)
+	if err := in.db.write(c); err != nil {
+		return nil, in.displace(c, err)
 	}
-	return s.apply(c, id)
+	return in.apply(c, id)
 }
 
 // displace takes back what placeLayers placed, and returns err.
-func (s *Store) displace(c change, err error) error {
+func (in *installer) displace(c change, err error) error {
 	for chain := range c.layers {
-		if throwErr := s.throwLayer(chain); throwErr != nil {
-			s.log.WithField("op", "displace layer").WithError(throwErr).Warn("image store: a layer stays until the next start")
+		if throwErr := in.throwLayer(chain); throwErr != nil {
+			in.log.WithField("op", "displace layer").WithError(throwErr).Warn("image store: a layer stays until the next start")
 		}
-		s.mu.Lock()
-		if u := s.unpacking[chain]; u != nil {
+		in.mu.Lock()
+		if u := in.unpacking[chain]; u != nil {
 			u.staged, u.dir = false, ""
 		}
-		s.mu.Unlock()
+		in.mu.Unlock()
 	}
 	return err
 }
 
 // placeLayers finishes staged layers, from the base up, and moves them to their places. Those that it moved are in c, whatever it returns.
-func (s *Store) placeLayers(img *manifest.Image, c change) error {
-	staged, err := s.adoptLayers(img)
+func (in *installer) placeLayers(img *manifest.Image, c change) error {
+	staged, err := in.adoptLayers(img)
 	if err != nil || len(staged) == 0 {
 		return err
 	}
-	if err := syncAll(s.root); err != nil {
+	if err := syncAll(in.root); err != nil {
 		return err
 	}
 	for _, l := range staged {
 		chain := l.ChainID.String()
-		if err := s.placeLayer(chain, l.from, l.done.Origin); err != nil {
+		if err := in.placeLayer(chain, l.from, l.done.Origin); err != nil {
 			return err
 		}
 		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size, TarSize: l.done.TarSize,
 			Origin: l.done.Origin, Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot}
 	}
-	return errors.Join(syncDir(filepath.Join(s.root, "layers")), syncDir(filepath.Join(s.root, "origins")))
+	return errors.Join(syncDir(filepath.Join(in.root, "layers")), syncDir(filepath.Join(in.root, "origins")))
 }
 
 // placeLayer moves a layer from staging to where it belongs.
-func (s *Store) placeLayer(chain, from string, origin bool) error {
-	if err := s.throwLayer(chain); err != nil { // of a removal that couldn't, or damaged
+func (in *installer) placeLayer(chain, from string, origin bool) error {
+	if err := in.throwLayer(chain); err != nil { // of a removal that couldn't, or damaged
 		return err
 	}
 	if origin {
-		if err := os.Rename(originOf(from), s.originFile(chain)); err != nil {
+		if err := os.Rename(originOf(from), in.originFile(chain)); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(filesOf(from), s.layerDir(chain)); err != nil {
-		return errors.Join(err, s.bin.throw(s.originFile(chain)))
+	if err := os.Rename(filesOf(from), in.layerDir(chain)); err != nil {
+		return errors.Join(err, in.bin.throw(in.originFile(chain)))
 	}
-	s.discard(from)
+	in.discard(from)
 	return nil
 }
 
@@ -96,19 +96,19 @@ type stagedLayer struct {
 }
 
 // adoptLayers completes each staged layer by what those below it say.
-func (s *Store) adoptLayers(img *manifest.Image) ([]stagedLayer, error) {
+func (in *installer) adoptLayers(img *manifest.Image) ([]stagedLayer, error) {
 	var staged []stagedLayer
 	var lowers []string // of the next layer, the nearest first
 	for _, l := range img.Layers {
 		chain := l.ChainID.String()
-		s.mu.Lock()
-		record, u := s.layers[chain], s.unpacking[chain]
-		if s.suspect[chain] {
+		in.mu.Lock()
+		record, u := in.layers[chain], in.unpacking[chain]
+		if in.suspect[chain] {
 			record = nil
 		}
-		s.mu.Unlock()
+		in.mu.Unlock()
 		if record != nil {
-			lowers = stack(lowers, s.layerDir(chain), record.Opaque)
+			lowers = stack(lowers, in.layerDir(chain), record.Opaque)
 			continue
 		}
 		if u == nil || !u.staged {
@@ -135,12 +135,12 @@ func stack(lowers []string, top string, opaque bool) []string {
 }
 
 // nameImage puts into c what the names change: this image's record, and those of images that lose a tag to it. Under mu.
-func (s *Store) nameImage(id string, img *manifest.Image, n names, c change) {
+func (in *installer) nameImage(id string, img *manifest.Image, n names, c change) {
 	record := &imageRecord{Config: img.RawConfig, PulledAt: time.Now().UTC()}
 	for _, l := range img.Layers {
 		record.Layers = append(record.Layers, l.ChainID.String())
 	}
-	old := s.records[id]
+	old := in.records[id]
 	if old != nil {
 		record.Tags, record.Digests = old.Tags, old.Digests
 	}
@@ -148,7 +148,7 @@ func (s *Store) nameImage(id string, img *manifest.Image, n names, c change) {
 	if old == nil || len(c.layers) > 0 || !slices.Equal(old.Tags, record.Tags) || !slices.Equal(old.Digests, record.Digests) {
 		c.images[id] = record
 	}
-	for otherID, other := range s.records {
+	for otherID, other := range in.records {
 		if otherID == id {
 			continue
 		}
@@ -168,23 +168,23 @@ func union(a, b []string) []string {
 }
 
 // apply does in memory what c did on the disk, and returns the image id.
-func (s *Store) apply(c change, id string) (*Image, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (in *installer) apply(c change, id string) (*Image, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	for chain, record := range c.layers {
-		s.layers[chain] = record
-		delete(s.unpacking, chain)
-		delete(s.suspect, chain)
+		in.layers[chain] = record
+		delete(in.unpacking, chain)
+		delete(in.suspect, chain)
 	}
 	for changed, record := range c.images {
-		seen, err := newImage(changed, record, s.layers, s.cfg.Pinned)
+		seen, err := newImage(changed, record, in.layers, in.cfg.Pinned)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", changed, err)
 		}
-		s.records[changed], s.images[changed] = record, seen
+		in.records[changed], in.images[changed] = record, seen
 	}
-	s.publish()
-	return s.images[id], nil
+	in.publish()
+	return in.images[id], nil
 }
 
 // syncAll brings everything on the file system that root is on to the disk: one call for all layers of a pull.

@@ -27,38 +27,41 @@ type snapshot struct {
 	err   error         // why it failed; read after ready
 }
 
+// snapshotter makes and removes snapshots.
+type snapshotter struct{ *catalog }
+
 // PrepareSnapshot makes the writable layer named key over an image's layers, which stay as long as it does. A second call with the same
 // image is a success. Nothing is synced: after a power cut the containers are gone too. Errors: ErrInvalidKey, ErrNotFound, ErrExists.
-func (s *Store) PrepareSnapshot(ctx context.Context, key, imageID string) error {
-	return s.prepare(ctx, key, imageID, func(*snapshot) {})
+func (sn *snapshotter) PrepareSnapshot(ctx context.Context, key, imageID string) error {
+	return sn.prepare(ctx, key, imageID, func(*snapshot) {})
 }
 
 // prepare makes the snapshot that set says more of.
-func (s *Store) prepare(ctx context.Context, key, imageID string, set func(*snapshot)) error {
-	if err := s.prepareSnapshot(ctx, key, imageID, set); err != nil {
+func (sn *snapshotter) prepare(ctx context.Context, key, imageID string, set func(*snapshot)) error {
+	if err := sn.prepareSnapshot(ctx, key, imageID, set); err != nil {
 		return fmt.Errorf("prepare snapshot %s: %w", key, err)
 	}
 	return nil
 }
 
-func (s *Store) prepareSnapshot(ctx context.Context, key, imageID string, set func(*snapshot)) error {
+func (sn *snapshotter) prepareSnapshot(ctx context.Context, key, imageID string, set func(*snapshot)) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	img, err := s.Image(imageID)
+	img, err := sn.Image(imageID)
 	if err != nil {
 		return err
 	}
-	snap, mine, err := s.reserve(key, img, set)
+	snap, mine, err := sn.reserve(key, img, set)
 	if err != nil {
 		return err
 	}
 	if mine {
-		snap.err = s.makeSnapshot(key, snap)
+		snap.err = sn.makeSnapshot(key, snap)
 		if snap.err != nil {
-			s.mu.Lock()
-			delete(s.snapshots, key)
-			s.mu.Unlock()
+			sn.mu.Lock()
+			delete(sn.snapshots, key)
+			sn.mu.Unlock()
 		}
 		close(snap.ready)
 	}
@@ -71,21 +74,21 @@ func (s *Store) prepareSnapshot(ctx context.Context, key, imageID string, set fu
 }
 
 // reserve enters the snapshot in the table, from when on its layers are safe. mine tells whether the caller is to make it.
-func (s *Store) reserve(key string, img *Image, set func(*snapshot)) (_ *snapshot, mine bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if snap := s.snapshots[key]; snap != nil {
+func (sn *snapshotter) reserve(key string, img *Image, set func(*snapshot)) (_ *snapshot, mine bool, err error) {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	if snap := sn.snapshots[key]; snap != nil {
 		if snap.Image != img.ID {
 			return nil, false, fmt.Errorf("%w: of image %s", ErrExists, snap.Image)
 		}
 		return snap, false, nil
 	}
-	if s.images[img.ID] == nil { // removed since it was looked up
+	if sn.images[img.ID] == nil { // removed since it was looked up
 		return nil, false, fmt.Errorf("%w: %s", ErrNotFound, img.ID)
 	}
 	snap := &snapshot{Image: img.ID, Layers: img.layers, ready: make(chan struct{})}
 	set(snap)
-	s.snapshots[key] = snap
+	sn.snapshots[key] = snap
 	return snap, true, nil
 }
 
@@ -100,17 +103,17 @@ func checkKey(key string) error {
 	return nil
 }
 
-func (s *Store) snapshotDir(key string) string { return filepath.Join(s.root, "snapshots", key) }
+func (d *dirs) snapshotDir(key string) string { return filepath.Join(d.root, "snapshots", key) }
 
 // makeSnapshot makes the directories aside and renames them to their place.
-func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
-	dir, err := s.newStaging("staging", "snapshot")
+func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
+	dir, err := sn.newStaging("staging", "snapshot")
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			s.discard(dir)
+			sn.discard(dir)
 		}
 	}()
 	record, err := json.Marshal(snap)
@@ -121,74 +124,81 @@ func (s *Store) makeSnapshot(key string, snap *snapshot) (err error) {
 		return err
 	}
 	if !snap.View {
-		if err := s.makeWritable(dir, snap); err != nil {
+		if err := sn.makeWritable(dir, snap); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(dir, s.snapshotDir(key)); err != nil {
+	if err := os.Rename(dir, sn.snapshotDir(key)); err != nil {
 		return err
 	}
-	s.staged(dir)
+	sn.staged(dir)
 	return nil
 }
 
 // makeWritable makes what an overlay writes to.
-func (s *Store) makeWritable(dir string, snap *snapshot) error {
+func (sn *snapshotter) makeWritable(dir string, snap *snapshot) error {
 	for _, name := range []string{"fs", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			return err
 		}
 	}
 	// The upper's root is what a container sees as /.
-	if err := layer.Adopt(filepath.Join(dir, "fs"), []string{""}, s.lowers(snap.Layers)); err != nil {
+	if err := layer.Adopt(filepath.Join(dir, "fs"), []string{""}, sn.lowers(snap.Layers)); err != nil {
 		return err
 	}
 	return give(filepath.Join(dir, "fs"), snap.ids)
 }
 
 // lowers are the directories of an image's layers, the top one first, as far down as anything is to be seen of them.
-func (s *Store) lowers(chains []string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (cat *catalog) lowers(chains []string) []string {
+	cat.mu.Lock()
+	defer cat.mu.Unlock()
 	var dirs []string
 	for _, chain := range slices.Backward(chains) {
-		dirs = append(dirs, s.layerDir(chain))
-		if record := s.layers[chain]; record != nil && record.Opaque {
+		dirs = append(dirs, cat.layerDir(chain))
+		if record := cat.layers[chain]; record != nil && record.Opaque {
 			break
 		}
 	}
 	return dirs
 }
 
+// roots mounts snapshots and images.
+type roots struct {
+	*catalog
+	snapshotter *snapshotter
+	mounter     *overlay.Mounter
+}
+
 // MountSnapshot gives the file system of a container as a detached mount, which the caller closes. While it is mounted anywhere
 // it must not be mounted again (clone the first by open_tree(2)); afterwards it may be. Errors: ErrNotFound.
-func (s *Store) MountSnapshot(key string) (*os.File, error) {
-	file, err := s.mountSnapshot(key, nil)
+func (r *roots) MountSnapshot(key string) (*os.File, error) {
+	file, err := r.mountSnapshot(key, nil)
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s: %w", key, err)
 	}
 	return file, nil
 }
 
-func (s *Store) mountSnapshot(key string, users *os.File) (*os.File, error) {
-	snap, err := s.snapshot(key)
+func (r *roots) mountSnapshot(key string, users *os.File) (*os.File, error) {
+	snap, err := r.snapshotter.snapshot(key)
 	if err != nil {
 		return nil, err
 	}
 	if snap.View {
-		return s.mountView(s.lowers(snap.Layers), users)
+		return r.mountView(r.lowers(snap.Layers), users)
 	}
-	dir := s.snapshotDir(key)
-	lowers := append(s.lowers(snap.Layers), filepath.Join(s.root, mountpoints))
-	return s.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
-		Work: filepath.Join(dir, "work"), Volatile: true, Users: users, Base: s.root})
+	dir := r.snapshotDir(key)
+	lowers := append(r.lowers(snap.Layers), filepath.Join(r.root, mountpoints))
+	return r.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
+		Work: filepath.Join(dir, "work"), Volatile: true, Users: users, Base: r.root})
 }
 
 // snapshot finds one that is ready.
-func (s *Store) snapshot(key string) (*snapshot, error) {
-	s.mu.Lock()
-	snap := s.snapshots[key]
-	s.mu.Unlock()
+func (sn *snapshotter) snapshot(key string) (*snapshot, error) {
+	sn.mu.Lock()
+	snap := sn.snapshots[key]
+	sn.mu.Unlock()
 	if snap == nil {
 		return nil, fmt.Errorf("snapshot: %w", ErrNotFound)
 	}
@@ -198,12 +208,12 @@ func (s *Store) snapshot(key string) (*snapshot, error) {
 
 // MountImage gives an image's files as a detached read-only mount, which the caller closes. The image must stay as long as the mount is
 // used. Errors: ErrNotFound.
-func (s *Store) MountImage(imageID string) (*os.File, error) {
-	img, err := s.Image(imageID)
+func (r *roots) MountImage(imageID string) (*os.File, error) {
+	img, err := r.Image(imageID)
 	if err != nil {
 		return nil, fmt.Errorf("mount image: %w", err)
 	}
-	file, err := s.mountView(s.lowers(img.layers), nil)
+	file, err := r.mountView(r.lowers(img.layers), nil)
 	if err != nil {
 		return nil, fmt.Errorf("mount image %s: %w", img.ID, err)
 	}
@@ -212,39 +222,39 @@ func (s *Store) MountImage(imageID string) (*os.File, error) {
 
 // RemoveSnapshot removes a writable layer, and layers that only it needed. The files are deleted after it returned; a mount of it
 // that still exists keeps what it has open. A snapshot that isn't there is a success.
-func (s *Store) RemoveSnapshot(key string) error {
-	if err := s.removeSnapshot(key); err != nil {
+func (sn *snapshotter) RemoveSnapshot(key string) error {
+	if err := sn.removeSnapshot(key); err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", key, err)
 	}
 	return nil
 }
 
-func (s *Store) removeSnapshot(key string) error {
+func (sn *snapshotter) removeSnapshot(key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	if snap, err := s.snapshot(key); snap == nil || err != nil {
+	if snap, err := sn.snapshot(key); snap == nil || err != nil {
 		return nil
 	}
-	if err := s.bin.throw(s.snapshotDir(key)); err != nil {
+	if err := sn.bin.throw(sn.snapshotDir(key)); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	delete(s.snapshots, key)
-	orphans := len(s.garbage()) > 0
-	s.mu.Unlock()
+	sn.mu.Lock()
+	delete(sn.snapshots, key)
+	orphans := len(sn.garbage()) > 0
+	sn.mu.Unlock()
 	if orphans { // only when its image is gone
-		return s.collect()
+		return sn.collect()
 	}
 	return nil
 }
 
 // Snapshots lists the keys.
-func (s *Store) Snapshots() ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	keys := make([]string, 0, len(s.snapshots))
-	for key := range s.snapshots {
+func (sn *snapshotter) Snapshots() ([]string, error) {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	keys := make([]string, 0, len(sn.snapshots))
+	for key := range sn.snapshots {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
@@ -252,8 +262,8 @@ func (s *Store) Snapshots() ([]string, error) {
 }
 
 // readSnapshots finds the snapshots on the disk. What a power cut tore isn't one: it goes with the next sweep.
-func (s *Store) readSnapshots() (map[string]*snapshot, error) {
-	entries, err := os.ReadDir(filepath.Join(s.root, "snapshots"))
+func (j *janitor) readSnapshots() (map[string]*snapshot, error) {
+	entries, err := os.ReadDir(filepath.Join(j.root, "snapshots"))
 	if err != nil {
 		return nil, err
 	}
@@ -263,12 +273,12 @@ func (s *Store) readSnapshots() (map[string]*snapshot, error) {
 	for _, entry := range entries {
 		key := entry.Name()
 		snap := &snapshot{ready: ready}
-		raw, err := os.ReadFile(filepath.Join(s.snapshotDir(key), "snapshot.json"))
+		raw, err := os.ReadFile(filepath.Join(j.snapshotDir(key), "snapshot.json"))
 		if err == nil {
 			err = json.Unmarshal(raw, snap)
 		}
 		if err != nil || len(snap.Layers) == 0 {
-			s.log.WithField("op", "read snapshot "+key).WithError(errors.Join(err, ErrCorrupt)).Warn("image store: a snapshot is torn and is dropped")
+			j.log.WithField("op", "read snapshot "+key).WithError(errors.Join(err, ErrCorrupt)).Warn("image store: a snapshot is torn and is dropped")
 			continue
 		}
 		found[key] = snap

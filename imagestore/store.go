@@ -2,15 +2,12 @@ package imagestore
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -22,37 +19,27 @@ import (
 )
 
 // Store holds images, their unpacked layers and the root file systems made of them. It is safe for concurrent use.
+//
+// What it does stands in types of one noun each, whose public methods are its own:
+//
+//	catalog       what there is, in memory and in the database; on the disk
+//	puller        pull, import ──▶ installer: blobs to layers, layers to an image
+//	snapshotter   writable layers, views, volumes
+//	roots         their mounts
+//	gauge         what all that takes
+//	checker       whether it is still what it was
+//	janitor       what a crash left, and what nobody waits for
 type Store struct {
-	root     string
-	cfg      Config
-	log      logrus.FieldLogger
-	db       *database
-	registry *registry.Client
-	verifier *signature.Verifier
-	mounter  *overlay.Mounter
-	platform platforms.MatchComparer
-	slots    chan struct{} // one for each layer that is being unpacked
-	flights  *flights
-	bin      bin
-	meter    meter
-	tending  sync.WaitGroup // tend, which untend ends
-	untend   context.CancelFunc
+	*catalog
+	*puller
+	*snapshotter
+	*roots
+	*gauge
+	*checker
+	janitor *janitor
 
-	// commit orders the writers of db. It is taken before mu, and held over disk waits.
-	commit sync.Mutex
-
-	// mu guards what follows, for moments.
-	mu        sync.Mutex
-	records   map[string]*imageRecord
-	images    map[string]*Image
-	layers    map[string]*layerRecord
-	unpacking map[string]*unpacking
-	held      map[string]int // layers that a running pull needs, by chain ID
-	snapshots map[string]*snapshot
-	making    map[string]bool // directories in staging that somebody is at
-	suspect   map[string]bool // layers that were found damaged: the next pull makes them anew
-
-	view atomic.Pointer[view]
+	tending sync.WaitGroup // the janitor's, which untend ends
+	untend  context.CancelFunc
 }
 
 // Open opens the store below root, an absolute path, makes it when there is none, and deletes what a crash left behind (in the background).
@@ -65,11 +52,11 @@ func Open(ctx context.Context, root string, cfg Config, log logrus.FieldLogger) 
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	if err := s.load(ctx); err != nil {
+	if err := s.janitor.load(ctx); err != nil {
 		return nil, fmt.Errorf("open image store: %w", errors.Join(err, s.Close()))
 	}
 	ctx, s.untend = context.WithCancel(context.WithoutCancel(ctx))
-	s.tending.Go(func() { s.tend(ctx) })
+	s.tending.Go(func() { s.janitor.tend(ctx) })
 	return s, nil
 }
 
@@ -108,11 +95,23 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{root: root, cfg: cfg, log: log, db: db, platform: platform, mounter: mounter, verifier: signature.New(cfg.Verification),
+	c := &catalog{
+		dirs: &dirs{root: root, bin: bin{dir: filepath.Join(root, "staging"), log: log}},
+		cfg:  cfg, log: log, db: db,
+		unpacking: map[string]*unpacking{}, held: map[string]int{}, suspect: map[string]bool{},
+	}
+	installer := &installer{catalog: c, slots: make(chan struct{}, slots)}
+	puller := &puller{catalog: c, installer: installer, platform: platform, flights: newFlights(), verifier: signature.New(cfg.Verification),
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
-			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate}), slots: make(chan struct{}, slots), flights: newFlights(),
-		bin:       bin{dir: filepath.Join(root, "staging"), log: log},
-		unpacking: map[string]*unpacking{}, held: map[string]int{}, making: map[string]bool{}, suspect: map[string]bool{}}, nil
+			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate})}
+	snapshotter := &snapshotter{catalog: c}
+	return &Store{
+		catalog: c, puller: puller, snapshotter: snapshotter,
+		roots:   &roots{catalog: c, snapshotter: snapshotter, mounter: mounter},
+		gauge:   &gauge{catalog: c, snapshotter: snapshotter},
+		checker: &checker{catalog: c, puller: puller},
+		janitor: &janitor{catalog: c, installer: installer},
+	}, nil
 }
 
 // Close stops pulls, waits for deletions, and gives the store's lock back. It may be called twice.
@@ -125,54 +124,4 @@ func (s *Store) Close() error {
 	s.flights.stop()
 	s.bin.wait()
 	return s.db.close()
-}
-
-// Image finds an image by its id, the beginning of its id, or a reference: tag, no tag (":latest"), digest. Errors: ErrNotFound,
-// ErrInvalidReference.
-func (s *Store) Image(ref string) (*Image, error) { return s.view.Load().find(ref) }
-
-// Images lists all images by id. The caller must not change the slice.
-func (s *Store) Images() []*Image { return s.view.Load().images }
-
-// publish lets readers see what writers have done. Under mu.
-func (s *Store) publish() { s.view.Store(newView(s.images)) }
-
-func (s *Store) layerDir(chain string) string {
-	return filepath.Join(s.root, "layers", strings.TrimPrefix(chain, "sha256:"))
-}
-
-// originFile has what of a layer's tar isn't in its files.
-func (s *Store) originFile(chain string) string {
-	return filepath.Join(s.root, "origins", strings.TrimPrefix(chain, "sha256:"))
-}
-
-// throwLayer deletes what is on the disk of a layer.
-func (s *Store) throwLayer(chain string) error {
-	return errors.Join(s.bin.throw(s.layerDir(chain)), s.bin.throw(s.originFile(chain)))
-}
-
-// newStaging makes a directory, in "staging" or "unpacking", that is the caller's until discard or staged.
-func (s *Store) newStaging(in, prefix string) (string, error) {
-	dir := filepath.Join(s.root, in, prefix+"-"+rand.Text())
-	s.mu.Lock()
-	s.making[dir] = true // first: a sweep that sees the directory must know it
-	s.mu.Unlock()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		s.staged(dir)
-		return "", err
-	}
-	return dir, nil
-}
-
-// staged says that a directory of newStaging went to its place.
-func (s *Store) staged(dir string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.making, dir)
-}
-
-// discard deletes a directory of newStaging.
-func (s *Store) discard(dir string) {
-	s.bin.remove(dir)
-	s.staged(dir)
 }

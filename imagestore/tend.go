@@ -20,7 +20,7 @@ const (
 )
 
 // tend gives space back that nothing is waiting for any more, until ctx ends.
-func (s *Store) tend(ctx context.Context) {
+func (j *janitor) tend(ctx context.Context) {
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
 	swept := time.Now()
@@ -30,13 +30,13 @@ func (s *Store) tend(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		s.dropStaged(keepStaged)
+		j.installer.dropStaged(keepStaged)
 		if time.Since(swept) < sweepEvery {
 			continue
 		}
 		swept = time.Now()
-		if err := s.sweepNow(); err != nil {
-			s.log.WithField("op", "sweep").WithError(err).Warn("image store: the disk can't be compared with the records")
+		if err := j.sweepNow(); err != nil {
+			j.log.WithField("op", "sweep").WithError(err).Warn("image store: the disk can't be compared with the records")
 		}
 	}
 }
@@ -47,18 +47,18 @@ func mendable(err error) bool {
 }
 
 // dropStaged throws away finished layers that no pull holds and that have waited longer than that.
-func (s *Store) dropStaged(waited time.Duration) {
-	s.mu.Lock()
+func (in *installer) dropStaged(waited time.Duration) {
+	in.mu.Lock()
 	var dirs []string
-	for chain, u := range s.unpacking {
-		if s.held[chain] == 0 && time.Since(u.kept) >= waited {
+	for chain, u := range in.unpacking {
+		if in.held[chain] == 0 && time.Since(u.kept) >= waited {
 			dirs = append(dirs, u.dir)
-			delete(s.unpacking, chain)
+			delete(in.unpacking, chain)
 		}
 	}
-	s.mu.Unlock()
+	in.mu.Unlock()
 	for _, dir := range dirs {
-		s.discard(dir)
+		in.discard(dir)
 	}
 }
 
@@ -67,54 +67,54 @@ func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(er
 
 // sweepNow is sweep while others work. What is looked for must have been there before what it is held against is asked: everything gets its
 // place in memory first and on the disk second.
-func (s *Store) sweepNow() error {
-	s.commit.Lock() // nobody places layers
-	defer s.commit.Unlock()
-	layers, err := os.ReadDir(filepath.Join(s.root, "layers"))
+func (j *janitor) sweepNow() error {
+	j.commit.Lock() // nobody places layers
+	defer j.commit.Unlock()
+	layers, err := os.ReadDir(filepath.Join(j.root, "layers"))
 	if err != nil {
 		return err
 	}
-	origins, err := os.ReadDir(filepath.Join(s.root, "origins"))
+	origins, err := os.ReadDir(filepath.Join(j.root, "origins"))
 	if err != nil {
 		return err
 	}
-	snapshots, err := os.ReadDir(filepath.Join(s.root, "snapshots"))
+	snapshots, err := os.ReadDir(filepath.Join(j.root, "snapshots"))
 	if err != nil {
 		return err
 	}
-	staging, err := os.ReadDir(filepath.Join(s.root, "staging"))
+	staging, err := os.ReadDir(filepath.Join(j.root, "staging"))
 	if err != nil {
 		return err
 	}
-	unpacking, err := os.ReadDir(filepath.Join(s.root, "unpacking"))
+	unpacking, err := os.ReadDir(filepath.Join(j.root, "unpacking"))
 	if err != nil {
 		return err
 	}
-	s.mu.Lock() // held to the end: a snapshot may get the key of one that went
-	defer s.mu.Unlock()
-	known := func(name string) bool { return s.layers["sha256:"+name] != nil }
+	j.mu.Lock() // held to the end: a snapshot may get the key of one that went
+	defer j.mu.Unlock()
+	known := func(name string) bool { return j.layers["sha256:"+name] != nil }
 	err = errors.Join(
-		s.sweepEntries("layers", layers, known),
-		s.sweepEntries("origins", origins, known),
-		s.sweepEntries("snapshots", snapshots, func(name string) bool { return s.snapshots[name] != nil }),
-		s.sweepEntries("unpacking", unpacking, func(name string) bool { return s.making[filepath.Join(s.root, "unpacking", name)] }),
-		s.sweepEntries("staging", staging, func(name string) bool {
-			return s.making[filepath.Join(s.root, "staging", name)] || strings.HasPrefix(name, binPrefix)
+		j.sweepEntries("layers", layers, known),
+		j.sweepEntries("origins", origins, known),
+		j.sweepEntries("snapshots", snapshots, func(name string) bool { return j.snapshots[name] != nil }),
+		j.sweepEntries("unpacking", unpacking, func(name string) bool { return j.inMaking("unpacking", name) }),
+		j.sweepEntries("staging", staging, func(name string) bool {
+			return j.inMaking("staging", name) || strings.HasPrefix(name, binPrefix)
 		}))
-	return errors.Join(err, s.bin.again())
+	return errors.Join(err, j.bin.again())
 }
 
-func (s *Store) sweepEntries(dir string, entries []os.DirEntry, needed func(name string) bool) error {
+func (j *janitor) sweepEntries(dir string, entries []os.DirEntry, needed func(name string) bool) error {
 	for _, entry := range entries {
-		path := filepath.Join(s.root, dir, entry.Name())
+		path := filepath.Join(j.root, dir, entry.Name())
 		if needed(entry.Name()) {
 			continue
 		}
 		if _, err := os.Lstat(path); err != nil {
 			continue // went to its place meanwhile, or away
 		}
-		s.log.WithField("op", "sweep "+path).Warn("image store: something that no record names is deleted")
-		if err := s.bin.throw(path); err != nil {
+		j.log.WithField("op", "sweep "+path).Warn("image store: something that no record names is deleted")
+		if err := j.bin.throw(path); err != nil {
 			return err
 		}
 	}

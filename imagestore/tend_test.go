@@ -76,11 +76,11 @@ func TestRootPullKeepsLayersNotForever(t *testing.T) {
 		if _, err := s.Pull(t.Context(), ref(host, "app"), nil); err == nil {
 			t.Fatal("no error")
 		}
-		s.dropStaged(time.Hour)
+		s.installer.dropStaged(time.Hour)
 		if len(s.unpacking) != 2 {
 			t.Errorf("%d layers are kept", len(s.unpacking))
 		}
-		s.dropStaged(0)
+		s.installer.dropStaged(0)
 		wantClean(t, s, 0)
 	}
 	r.good.Store(3)
@@ -106,7 +106,7 @@ func TestRootSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.sweepNow(); err != nil {
+	if err := s.janitor.sweepNow(); err != nil {
 		t.Fatal(err)
 	}
 	s.bin.wait()

@@ -36,48 +36,55 @@ type meter struct {
 	workers sync.WaitGroup // rounds
 }
 
+// gauge tells what the store takes.
+type gauge struct {
+	*catalog
+	snapshotter *snapshotter
+	meter       meter
+}
+
 // Usage tells what the store takes on the disk: layers as they were unpacked, and writable layers as they were last measured. It looks at
 // memory only; a first measure is waited for, but not long. The error is the context's.
-func (s *Store) Usage(ctx context.Context) (Usage, error) {
-	if err := s.meter.fresh(ctx, s.measureAll); err != nil {
+func (g *gauge) Usage(ctx context.Context) (Usage, error) {
+	if err := g.meter.fresh(ctx, g.measureAll); err != nil {
 		return Usage{}, fmt.Errorf("measure writable layers: %w", err)
 	}
-	usage := Usage{Mountpoint: s.root}
-	s.meter.mu.Lock()
-	sizes := maps.Clone(s.meter.sizes)
-	s.meter.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key := range s.snapshots {
+	usage := Usage{Mountpoint: g.root}
+	g.meter.mu.Lock()
+	sizes := maps.Clone(g.meter.sizes)
+	g.meter.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key := range g.snapshots {
 		usage.Bytes += sizes[key].Bytes
 		usage.Inodes += sizes[key].Inodes
 	}
-	for _, record := range s.layers {
+	for _, record := range g.layers {
 		usage.Bytes += uint64(record.Bytes)
 		usage.Inodes += uint64(record.Inodes)
 	}
-	for _, u := range s.unpacking {
+	for _, u := range g.unpacking {
 		usage.Bytes += uint64(u.done.Bytes)
 		usage.Inodes += uint64(u.done.Inodes)
 	}
-	usage.Bytes += uint64(s.db.size())
+	usage.Bytes += uint64(g.db.size())
 	usage.Inodes++
 	return usage, nil
 }
 
 // SnapshotUsage tells what the writable layer named key takes. It never waits: one that wasn't measured yet takes what it did when it was
 // made, at the time of asking. Errors: ErrNotFound.
-func (s *Store) SnapshotUsage(key string) (SnapshotUsage, error) {
-	s.mu.Lock()
-	snap := s.snapshots[key]
-	s.mu.Unlock()
+func (g *gauge) SnapshotUsage(key string) (SnapshotUsage, error) {
+	g.mu.Lock()
+	snap := g.snapshots[key]
+	g.mu.Unlock()
 	if snap == nil {
 		return SnapshotUsage{}, fmt.Errorf("measure snapshot %s: %w", key, ErrNotFound)
 	}
-	s.meter.start(s.measureAll)
-	s.meter.mu.Lock()
-	defer s.meter.mu.Unlock()
-	size, measured := s.meter.sizes[key]
+	g.meter.start(g.measureAll)
+	g.meter.mu.Lock()
+	defer g.meter.mu.Unlock()
+	size, measured := g.meter.sizes[key]
 	if !measured {
 		return SnapshotUsage{Bytes: 4 * 4096, Inodes: 4, At: time.Now()}, nil
 	}
@@ -141,17 +148,17 @@ func (m *meter) close() {
 }
 
 // measureAll walks the writable layers. One that can't be walked keeps the size it had.
-func (s *Store) measureAll(ctx context.Context) map[string]SnapshotUsage {
-	keys, err := s.Snapshots()
+func (g *gauge) measureAll(ctx context.Context) map[string]SnapshotUsage {
+	keys, err := g.snapshotter.Snapshots()
 	if err != nil {
 		return nil
 	}
-	s.meter.mu.Lock()
-	old := s.meter.sizes
-	s.meter.mu.Unlock()
+	g.meter.mu.Lock()
+	old := g.meter.sizes
+	g.meter.mu.Unlock()
 	sizes := make(map[string]SnapshotUsage, len(keys))
 	for _, key := range keys {
-		bytes, inodes, err := diskUsage(ctx, s.snapshotDir(key))
+		bytes, inodes, err := diskUsage(ctx, g.snapshotDir(key))
 		if err != nil {
 			if last, measured := old[key]; measured {
 				sizes[key] = last

@@ -24,15 +24,21 @@ type LayerCheck struct {
 	Repaired bool
 }
 
+// checker holds layers against what they were made of.
+type checker struct {
+	*catalog
+	puller *puller
+}
+
 // Verify reads the layers of images again, of all images when refs is empty, and reports each: whether its files make the tar that they
 // came from, with the modes and owners that it says. repair pulls damaged layers again, anonymously or with the node's own credentials, and not
 // those that snapshots use. Errors: ErrNotFound and ErrInvalidReference for refs, the context's cause; a damaged layer is none.
-func (s *Store) Verify(ctx context.Context, refs []string, repair bool, report func(LayerCheck)) error {
-	images := s.Images()
+func (ck *checker) Verify(ctx context.Context, refs []string, repair bool, report func(LayerCheck)) error {
+	images := ck.Images()
 	if len(refs) > 0 {
 		images = nil
 		for _, ref := range refs {
-			img, err := s.Image(ref)
+			img, err := ck.Image(ref)
 			if err != nil {
 				return fmt.Errorf("verify image: %w", err)
 			}
@@ -41,15 +47,15 @@ func (s *Store) Verify(ctx context.Context, refs []string, repair bool, report f
 	}
 	seen := map[string]bool{}
 	for _, img := range images {
-		if err := s.verifyImage(ctx, img, repair, seen, report); err != nil {
+		if err := ck.verifyImage(ctx, img, repair, seen, report); err != nil {
 			return fmt.Errorf("verify image %s: %w", img.ID, err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) verifyImage(ctx context.Context, img *Image, repair bool, seen map[string]bool, report func(LayerCheck)) error {
-	release := s.keep(img)
+func (ck *checker) verifyImage(ctx context.Context, img *Image, repair bool, seen map[string]bool, report func(LayerCheck)) error {
+	release := ck.keep(img)
 	defer release()
 	var damaged []LayerCheck
 	for _, chain := range img.layers {
@@ -57,12 +63,12 @@ func (s *Store) verifyImage(ctx context.Context, img *Image, repair bool, seen m
 			continue
 		}
 		seen[chain] = true
-		check, err := s.checkLayer(ctx, chain)
+		check, err := ck.checkLayer(ctx, chain)
 		if err != nil {
 			return err
 		}
 		check.Image = img.ID
-		if check.Damaged && repair && s.distrust(chain, &check) {
+		if check.Damaged && repair && ck.distrust(chain, &check) {
 			damaged = append(damaged, check)
 			continue
 		}
@@ -71,7 +77,7 @@ func (s *Store) verifyImage(ctx context.Context, img *Image, repair bool, seen m
 	if len(damaged) == 0 {
 		return nil
 	}
-	err := s.pullAgain(ctx, img)
+	err := ck.pullAgain(ctx, img)
 	for _, check := range damaged {
 		if check.Repaired = err == nil; err != nil {
 			check.Problem += "; pulled again it could not be: " + err.Error()
@@ -82,34 +88,34 @@ func (s *Store) verifyImage(ctx context.Context, img *Image, repair bool, seen m
 }
 
 // keep keeps an image's layers from being collected until the function that it returns is called.
-func (s *Store) keep(img *Image) (release func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (cat *catalog) keep(img *Image) (release func()) {
+	cat.mu.Lock()
+	defer cat.mu.Unlock()
 	for _, chain := range img.layers {
-		s.held[chain]++
+		cat.held[chain]++
 	}
 	return func() {
-		s.mu.Lock()
+		cat.mu.Lock()
 		for _, chain := range img.layers {
-			if s.held[chain]--; s.held[chain] == 0 {
-				delete(s.held, chain)
+			if cat.held[chain]--; cat.held[chain] == 0 {
+				delete(cat.held, chain)
 			}
 		}
-		orphans := len(s.garbage()) > 0
-		s.mu.Unlock()
+		orphans := len(cat.garbage()) > 0
+		cat.mu.Unlock()
 		if orphans {
-			if err := s.collect(); err != nil {
-				s.log.WithField("op", "collect layers").WithError(err).Warn("image store: unused layers stay")
+			if err := cat.collect(); err != nil {
+				cat.log.WithField("op", "collect layers").WithError(err).Warn("image store: unused layers stay")
 			}
 		}
 	}
 }
 
 // checkLayer returns an error only when ctx ended.
-func (s *Store) checkLayer(ctx context.Context, chain string) (LayerCheck, error) {
-	s.mu.Lock()
-	record := s.layers[chain]
-	s.mu.Unlock()
+func (ck *checker) checkLayer(ctx context.Context, chain string) (LayerCheck, error) {
+	ck.mu.Lock()
+	record := ck.layers[chain]
+	ck.mu.Unlock()
 	if record == nil {
 		return LayerCheck{Problem: "it is gone"}, nil
 	}
@@ -118,8 +124,8 @@ func (s *Store) checkLayer(ctx context.Context, chain string) (LayerCheck, error
 		check.Problem = "it can't be checked: its tar brought a file twice, or was unpacked by an earlier berth"
 		return check, nil
 	}
-	_, err := guarded(s.log, "check layer "+check.Layer, func() (struct{}, error) {
-		return struct{}{}, s.checkFiles(ctx, chain, record.DiffID)
+	_, err := guarded(ck.log, "check layer "+check.Layer, func() (struct{}, error) {
+		return struct{}{}, ck.checkFiles(ctx, chain, record.DiffID)
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -132,38 +138,38 @@ func (s *Store) checkLayer(ctx context.Context, chain string) (LayerCheck, error
 	return check, nil
 }
 
-func (s *Store) checkFiles(ctx context.Context, chain string, diffID digest.Digest) error {
-	origin, err := os.Open(s.originFile(chain))
+func (ck *checker) checkFiles(ctx context.Context, chain string, diffID digest.Digest) error {
+	origin, err := os.Open(ck.originFile(chain))
 	if err != nil {
 		return err
 	}
 	defer origin.Close()
-	return layer.Check(ctx, s.layerDir(chain), origin, diffID)
+	return layer.Check(ctx, ck.layerDir(chain), origin, diffID)
 }
 
 // distrust lets the next pull make a layer anew, unless containers run on it.
-func (s *Store) distrust(chain string, check *LayerCheck) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, snap := range s.snapshots {
+func (ck *checker) distrust(chain string, check *LayerCheck) bool {
+	ck.mu.Lock()
+	defer ck.mu.Unlock()
+	for key, snap := range ck.snapshots {
 		if slices.Contains(snap.Layers, chain) {
 			check.Problem += "; it can't be repaired while snapshot " + key + " uses it"
 			return false
 		}
 	}
-	s.suspect[chain] = true
+	ck.suspect[chain] = true
 	return true
 }
 
 // pullAgain gets an image's distrusted layers anew, by a name that can't have come to mean another image if there is one.
-func (s *Store) pullAgain(ctx context.Context, img *Image) error {
+func (ck *checker) pullAgain(ctx context.Context, img *Image) error {
 	names := slices.Concat(img.Digests, img.Tags)
 	if len(names) == 0 {
 		return errors.New("it has no name")
 	}
 	var failed error
 	for _, name := range names {
-		again, err := s.Pull(ctx, name, nil)
+		again, err := ck.puller.Pull(ctx, name, nil)
 		if err == nil && again.ID != img.ID {
 			err = fmt.Errorf("%s is another image now", name)
 		}

@@ -12,26 +12,26 @@ import (
 )
 
 // VolumePath is the directory of a snapshot's volume of that number: where CopyVolume puts it.
-func (s *Store) VolumePath(key string, number int) string {
-	return filepath.Join(s.snapshotDir(key), "volumes", strconv.Itoa(number))
+func (sn *snapshotter) VolumePath(key string, number int) string {
+	return filepath.Join(sn.snapshotDir(key), "volumes", strconv.Itoa(number))
 }
 
 // CopyVolume makes a directory beside the writable layer of a snapshot, with a copy of what the snapshot has at a path: owners, modes and
 // extended attributes included. root is a mount of it; symlinks lead nowhere but into that. Where there is nothing at the path, the directory is
 // empty and belongs to the owner of the root. It goes with the snapshot. Errors: ErrNotFound, ErrUnsupported when there is something other
 // than a directory at the path.
-func (s *Store) CopyVolume(key string, number int, root *os.File, path string) error {
-	if err := s.copyVolume(key, number, root, path); err != nil {
+func (sn *snapshotter) CopyVolume(key string, number int, root *os.File, path string) error {
+	if err := sn.copyVolume(key, number, root, path); err != nil {
 		return fmt.Errorf("copy volume %s of snapshot %s: %w", path, key, err)
 	}
 	return nil
 }
 
-func (s *Store) copyVolume(key string, number int, root *os.File, path string) error {
-	if _, err := s.snapshot(key); err != nil {
+func (sn *snapshotter) copyVolume(key string, number int, root *os.File, path string) error {
+	if _, err := sn.snapshot(key); err != nil {
 		return err
 	}
-	to := s.VolumePath(key, number)
+	to := sn.VolumePath(key, number)
 	if err := os.MkdirAll(filepath.Dir(to), 0o711); err != nil {
 		return err
 	}
