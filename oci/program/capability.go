@@ -14,7 +14,7 @@ import (
 // capSets are capability sets, a bit a capability.
 type capSets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
 
-func (b *builder) capabilities(c *specs.LinuxCapabilities) capSets {
+func (b processSteps) capabilities(c *specs.LinuxCapabilities) capSets {
 	if c == nil {
 		return capSets{}
 	}
@@ -25,7 +25,7 @@ func (b *builder) capabilities(c *specs.LinuxCapabilities) capSets {
 	}
 }
 
-func (b *builder) capBits(names []string) uint64 {
+func (b processSteps) capBits(names []string) uint64 {
 	var bits uint64
 	for _, n := range names {
 		c, ok := CapabilityNumber(n)
@@ -53,7 +53,7 @@ var capabilityNumbers = sync.OnceValue(func() map[string]int {
 })
 
 // capset sets the sets of capset(2), whose structs hold the low words of all, then the high words.
-func (b *builder) capset(c capSets) {
+func (b processSteps) capset(c capSets) {
 	var raw []byte
 	for _, shift := range []int{0, 32} {
 		for _, set := range []uint64{c.effective, c.permitted, c.inheritable} {

@@ -68,7 +68,7 @@ type Seccomp struct {
 // with Terminal),
 // and those that in's fields name.
 func CompileContainer(in Container) (*Program, error) {
-	b := newBuilder()
+	b := newCompiler()
 	in.Spec = in.withCgroupType()
 	spec := in.Spec
 	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 {
@@ -136,12 +136,12 @@ func (in Container) withCgroupType() *specs.Spec {
 
 // hide makes the process unreadable for others before it enters what others can see: it is a copy of
 // the launcher until its execve, which resets this (prctl(2), PR_SET_DUMPABLE).
-func (b *builder) hide() {
+func (b namespaceSteps) hide() {
 	b.labelf("hide the launch from other processes")
 	b.call(unix.SYS_PRCTL, flags(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), num(0))
 }
 
-func (b *builder) joinCgroups(files []string, dir bool) {
+func (b namespaceSteps) joinCgroups(files []string, dir bool) {
 	if dir {
 		b.p.Clone.Cgroup = b.slot("cgroup")
 	}
@@ -152,7 +152,7 @@ func (b *builder) joinCgroups(files []string, dir bool) {
 }
 
 // session gives the process a session and keyring of its own, and in a user namespace its root's ids.
-func (b *builder) session(m membership) {
+func (b namespaceSteps) session(m membership) {
 	if m.inUserNamespace() {
 		b.becomeRoot()
 	}
@@ -164,7 +164,7 @@ func (b *builder) session(m membership) {
 }
 
 // becomeRoot takes the ids of a user namespace's root; capabilities come with the namespace.
-func (b *builder) becomeRoot() {
+func (b namespaceSteps) becomeRoot() {
 	b.labelf("become the user namespace's root")
 	b.call(unix.SYS_SETRESGID, num(0), num(0), num(0))
 	b.call(unix.SYS_SETRESUID, num(0), num(0), num(0))
@@ -172,7 +172,7 @@ func (b *builder) becomeRoot() {
 
 // earlyFilesystems makes the file systems of Spec.Mounts that need the host's root still visible. The
 // first of each type is returned by its type.
-func (b *builder) earlyFilesystems(in Container) map[string]Reg {
+func (b filesystemSteps) earlyFilesystems(in Container) map[string]Reg {
 	fs := map[string]Reg{}
 	for i, m := range in.Spec.Mounts {
 		if in.Sources[i].Slot || !early(m.Type) {
@@ -190,7 +190,7 @@ func (b *builder) earlyFilesystems(in Container) map[string]Reg {
 // mounts mounts Spec.Mounts, and fills /dev. What is mounted on or below /proc and /sys comes last, each
 // group in the spec's order: where the image has a symlink to one of them, a volume on it is then
 // covered by proc or sysfs, and not the other way round (CVE-2019-16884, CVE-2023-27561).
-func (b *builder) mounts(in Container, fs map[string]Reg) {
+func (b mountSteps) mounts(in Container, fs map[string]Reg) {
 	attached := map[string]bool{}
 	var last []int
 	for i, mt := range in.Spec.Mounts {
@@ -216,7 +216,7 @@ func (b *builder) mounts(in Container, fs map[string]Reg) {
 }
 
 // mount attaches one of Spec.Mounts. attached says which of the early file systems have been.
-func (b *builder) mount(in Container, i int, fs map[string]Reg, attached map[string]bool) {
+func (b mountSteps) mount(in Container, i int, fs map[string]Reg, attached map[string]bool) {
 	mt := in.Spec.Mounts[i]
 	b.labelf("mount %s on %s", mountName(mt), mt.Destination)
 	if !path.IsAbs(mt.Destination) {
@@ -268,7 +268,7 @@ func mountName(m specs.Mount) string {
 }
 
 // rootMount gives the root its propagation and makes it read-only where the spec says so.
-func (b *builder) rootMount(spec *specs.Spec) {
+func (b mountSteps) rootMount(spec *specs.Spec) {
 	if p := spec.Linux.RootfsPropagation; p != "" {
 		o, err := ParseMountOptions([]string{p})
 		if err != nil || o.Propagation == 0 {

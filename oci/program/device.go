@@ -49,7 +49,7 @@ func Devices(spec *specs.Spec) []specs.LinuxDevice {
 
 // devices makes the device nodes; where they are made already, it mounts those that are not below /dev. dev
 // is the file system on /dev, 0 when it has none of its own.
-func (b *builder) devices(list []specs.LinuxDevice, made bool, dev Reg) {
+func (b deviceSteps) devices(list []specs.LinuxDevice, made bool, dev Reg) {
 	dirs := map[string]Reg{}
 	if dev != 0 {
 		dirs["/dev"] = dev
@@ -91,7 +91,7 @@ func Node(d specs.LinuxDevice) (mode uint32, dev uint64, err error) {
 	return kind | mode, unix.Mkdev(uint32(d.Major), uint32(d.Minor)), nil
 }
 
-func (b *builder) device(parent Reg, d specs.LinuxDevice) {
+func (b deviceSteps) device(parent Reg, d specs.LinuxDevice) {
 	full, dev, err := Node(d)
 	if err != nil {
 		b.fail("%w", err)
@@ -112,7 +112,7 @@ func (b *builder) device(parent Reg, d specs.LinuxDevice) {
 }
 
 // deviceLinks makes the links that programs expect in /dev.
-func (b *builder) deviceLinks(taken map[string]bool, dev Reg) {
+func (b deviceSteps) deviceLinks(taken map[string]bool, dev Reg) {
 	if !taken["/dev"] {
 		return // the image's own /dev: not ours to change
 	}
@@ -134,7 +134,7 @@ func (b *builder) deviceLinks(taken map[string]bool, dev Reg) {
 // console opens the container's terminal, the first of its own devpts, and mounts it on /dev/console too.
 // Both go through the mount that this program attached itself, so that no name in the image can be in
 // its place (CVE-2025-52565); the register, which the caller closes, is what ttyname(3) finds in /dev/pts.
-func (b *builder) console() Reg {
+func (b deviceSteps) console() Reg {
 	b.labelf("open the terminal")
 	pts := b.reg()
 	b.open(b.fd(rootSlot), "/dev/pts/0", unix.O_RDWR|unix.O_NOCTTY, 0, noLinks, "O_RDWR|O_NOCTTY").into(pts)

@@ -10,7 +10,7 @@ import (
 
 // filesystem makes a new detached mount of a kernel file system and returns the register that holds it.
 // options are mount(8)'s.
-func (b *builder) filesystem(fstype, source string, options []string) Reg {
+func (b filesystemSteps) filesystem(fstype, source string, options []string) Reg {
 	o, err := ParseMountOptions(options)
 	if err != nil {
 		b.fail("%s: %w", b.label, err)
@@ -36,7 +36,7 @@ func (b *builder) filesystem(fstype, source string, options []string) Reg {
 }
 
 // config sets a string of a file system context; the kernel takes at most 255 bytes (fs/fsopen.c).
-func (b *builder) config(ctx Reg, key, value string) {
+func (b filesystemSteps) config(ctx Reg, key, value string) {
 	if len(value) > 255 {
 		b.fail("%s: option %s is longer than the kernel's 255 bytes", b.label, key)
 	}
@@ -79,7 +79,7 @@ func early(fstype string) bool {
 // cgroupV1 mounts what a cgroup v1 node shows below /sys/fs/cgroup: a tmpfs with one hierarchy a
 // directory, each from the container's own cgroup down (by the cgroup namespace), and the links that
 // name the controllers of a shared hierarchy one by one.
-func (b *builder) cgroupV1(m specs.Mount, hierarchies []string) {
+func (b filesystemSteps) cgroupV1(m specs.Mount, hierarchies []string) {
 	o, err := ParseMountOptions(m.Options)
 	if err != nil {
 		b.fail("%s: %w", b.label, err)
@@ -113,7 +113,7 @@ func (b *builder) cgroupV1(m specs.Mount, hierarchies []string) {
 }
 
 // setattr sets attributes of the mount behind a descriptor.
-func (b *builder) setattr(fd Arg, set uint64, recursive bool) {
+func (b fileSteps) setattr(fd Arg, set uint64, recursive bool) {
 	at := uint64(unix.AT_EMPTY_PATH)
 	text := "AT_EMPTY_PATH"
 	if recursive {

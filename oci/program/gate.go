@@ -40,7 +40,7 @@ func (in Container) Stops() bool {
 	return create || start || in.Seccomp != nil && in.Seccomp.Notify
 }
 
-func (b *builder) gate(name string) {
+func (b gateSteps) gate(name string) {
 	b.labelf("wait for the hooks of %s", name)
 	b.call(unix.SYS_SENDTO, b.fd(GateSlot), b.str(name), num(int64(len(name))), flags(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
 	r := b.reg()
@@ -51,7 +51,7 @@ func (b *builder) gate(name string) {
 
 // attachRoot mounts the container's root where hooks that run before pivot_root find it: at a directory
 // of the host, in the container's mount namespace alone.
-func (b *builder) attachRoot(dir string) {
+func (b rootSteps) attachRoot(dir string) {
 	b.labelf("mount the root file system on %s", dir)
 	if !path.IsAbs(dir) {
 		b.fail("bundle %q: not absolute", dir)
@@ -67,7 +67,7 @@ type message struct {
 	fds []uint32
 }
 
-func (b *builder) message(text string, descriptors int) message {
+func (b gateSteps) message(text string, descriptors int) message {
 	control := b.memory(unix.CmsgSpace(4 * descriptors))
 	m := message{}
 	for i := range descriptors {
@@ -90,6 +90,6 @@ func (b *builder) message(text string, descriptors int) message {
 }
 
 // send sends a message over the socket in a slot.
-func (b *builder) send(slot string, m message, text string) {
+func (b gateSteps) send(slot string, m message, text string) {
 	b.call(unix.SYS_SENDMSG, b.fd(slot), data(m.at, text), flags(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
 }

@@ -12,7 +12,7 @@ import (
 
 // pathBase finds where a path is to be opened from: proc, sysfs and /dev through the mounts that we made, so
 // that nothing mounted or linked over them can stand in between.
-func (b *builder) pathBase(p string, fs map[string]Reg) (Arg, string) {
+func (b maskSteps) pathBase(p string, fs map[string]Reg) (Arg, string) {
 	p = path.Clean("/" + p)
 	for dir, kind := range map[string]string{"/proc": "proc", "/sys": "sysfs", "/dev": devices} {
 		if r, ok := fs[kind]; ok && under(p, dir) {
@@ -24,7 +24,7 @@ func (b *builder) pathBase(p string, fs map[string]Reg) (Arg, string) {
 
 // readonlyPaths remounts each path, with what is mounted below it, read-only. What doesn't exist is
 // passed over (runtime-spec, "Readonly Paths" leaves it open; all runtimes do so).
-func (b *builder) readonlyPaths(paths []string, fs map[string]Reg) {
+func (b maskSteps) readonlyPaths(paths []string, fs map[string]Reg) {
 	for _, p := range paths {
 		b.labelf("make %s read-only", p)
 		base, rel := b.pathBase(p, fs)
@@ -46,7 +46,7 @@ func (b *builder) readonlyPaths(paths []string, fs map[string]Reg) {
 // under the container's null device, which this program has just made or mounted by itself on a /dev
 // that nobody else has seen yet, and opens without following links (CVE-2025-31133). A detached mount
 // of the host's can't be copied here: the kernel ties it to the mount namespace it was made in.
-func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
+func (b maskSteps) maskedPaths(paths []string, fs map[string]Reg) {
 	if len(paths) == 0 {
 		return
 	}
@@ -84,7 +84,7 @@ func (b *builder) maskedPaths(paths []string, fs map[string]Reg) {
 }
 
 // cover mounts a copy of a detached mount on what t holds, and closes t.
-func (b *builder) cover(mount Arg, t Reg) {
+func (b maskSteps) cover(mount Arg, t Reg) {
 	tree := b.reg()
 	b.call(unix.SYS_OPEN_TREE, mount, b.str(""), flags(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH, "CLONE|EMPTY_PATH")).into(tree)
 	b.moveTo(tree.arg(), t)
@@ -93,7 +93,7 @@ func (b *builder) cover(mount Arg, t Reg) {
 }
 
 // sysctl writes one sysctl through the container's own proc.
-func (b *builder) sysctl(proc Reg, key, value string) {
+func (b maskSteps) sysctl(proc Reg, key, value string) {
 	b.labelf("set sysctl %s", key)
 	if proc == 0 {
 		b.fail("sysctl %s: the container mounts no proc", key)

@@ -21,7 +21,7 @@ const (
 )
 
 // open opens a path below base by openat2 and returns the step for its result and fine errnos.
-func (b *builder) open(base Arg, name string, how, mode, resolve uint64, text string) *Step {
+func (b fileSteps) open(base Arg, name string, how, mode, resolve uint64, text string) *Step {
 	if resolve == noLinks {
 		text += " in-root no-symlinks"
 	} else {
@@ -36,7 +36,7 @@ func (b *builder) open(base Arg, name string, how, mode, resolve uint64, text st
 
 // openDir opens a directory below the root, making what is missing of it with mode 0755. The register
 // that it returns is the caller's to close.
-func (b *builder) openDir(name string, resolve uint64) Reg {
+func (b fileSteps) openDir(name string, resolve uint64) Reg {
 	root := b.fd(rootSlot)
 	r := b.reg()
 	const how, text = unix.O_PATH | unix.O_DIRECTORY, "O_PATH|O_DIRECTORY"
@@ -64,7 +64,7 @@ func (b *builder) openDir(name string, resolve uint64) Reg {
 
 // openFile opens a file below the root, making it empty with mode 0644 where it is missing, and its
 // directory with it. It follows no magic link, and opens no existing file for more than O_PATH.
-func (b *builder) openFile(name string, resolve uint64) Reg {
+func (b fileSteps) openFile(name string, resolve uint64) Reg {
 	root := b.fd(rootSlot)
 	r := b.reg()
 	b.open(root, name, unix.O_PATH, 0, resolve, "O_PATH").into(r).fine(unix.ENOENT)
@@ -78,7 +78,7 @@ func (b *builder) openFile(name string, resolve uint64) Reg {
 }
 
 // attach mounts a detached mount on a path below the root; its mountpoint is made where it is missing.
-func (b *builder) attach(mount Arg, dest string, dir bool) {
+func (b fileSteps) attach(mount Arg, dest string, dir bool) {
 	resolve := resolveFor(dest)
 	var t Reg
 	if dir {
@@ -91,7 +91,7 @@ func (b *builder) attach(mount Arg, dest string, dir bool) {
 }
 
 // moveTo mounts a detached mount on what register t holds.
-func (b *builder) moveTo(mount Arg, t Reg) {
+func (b fileSteps) moveTo(mount Arg, t Reg) {
 	b.call(unix.SYS_MOVE_MOUNT, mount, b.str(""), t.arg(), b.str(""),
 		flags(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, "F_EMPTY_PATH|T_EMPTY_PATH"))
 }
@@ -109,12 +109,12 @@ func under(p, dir string) bool {
 }
 
 // pivot makes the container's root mount the process's root.
-func (b *builder) pivot() { b.pivotTo(b.fd(rootSlot)) }
+func (b rootSteps) pivot() { b.pivotTo(b.fd(rootSlot)) }
 
 // pivotTo makes a detached mount the process's root and takes the host's away. The new root is mounted over
 // the old one, so that no directory of the host is needed; with "." for both, pivot_root(2) stacks the
 // old root on the new, where it can be detached.
-func (b *builder) pivotTo(root Arg) {
+func (b rootSteps) pivotTo(root Arg) {
 	b.labelf("make the root file system the root")
 	b.call(unix.SYS_MOUNT, num(0), b.str("/"), num(0), flags(unix.MS_REC|unix.MS_SLAVE, "MS_REC|MS_SLAVE"))
 	b.call(unix.SYS_MOVE_MOUNT, root, b.str(""), cwd(), b.str("/"), flags(unix.MOVE_MOUNT_F_EMPTY_PATH, "F_EMPTY_PATH"))
@@ -122,12 +122,12 @@ func (b *builder) pivotTo(root Arg) {
 }
 
 // pivotInto makes the container's root mount the process's root when it is attached already (attachRoot).
-func (b *builder) pivotInto() {
+func (b rootSteps) pivotInto() {
 	b.labelf("make the root file system the root")
 	b.changeRoot(b.fd(rootSlot))
 }
 
-func (b *builder) changeRoot(root Arg) {
+func (b rootSteps) changeRoot(root Arg) {
 	b.call(unix.SYS_FCHDIR, root)
 	// A copy of a mount of the host is its peer, and pivot_root(2) takes no shared root.
 	b.call(unix.SYS_MOUNT, num(0), b.str("."), num(0), flags(unix.MS_REC|unix.MS_SLAVE, "MS_REC|MS_SLAVE"))

@@ -36,7 +36,7 @@ type membership struct {
 	joined map[specs.LinuxNamespaceType]bool
 }
 
-func (b *builder) membership(listed []specs.LinuxNamespace, join []specs.LinuxNamespaceType) membership {
+func (b namespaceSteps) membership(listed []specs.LinuxNamespace, join []specs.LinuxNamespaceType) membership {
 	m := membership{joined: map[specs.LinuxNamespaceType]bool{}}
 	for _, k := range join {
 		m.joined[k] = true
@@ -64,7 +64,7 @@ func (b *builder) membership(listed []specs.LinuxNamespace, join []specs.LinuxNa
 // made, with the fresh namespaces; it is the launcher's own child (CLONE_PARENT), so that the
 // launcher reaps it. So it is with a new time namespace, whose offsets can be set only until a process
 // is in it (time_namespaces(7)).
-func (b *builder) enter(m membership, offsets map[string]specs.LinuxTimeOffset) {
+func (b namespaceSteps) enter(m membership, offsets map[string]specs.LinuxTimeOffset) {
 	newTime := m.fresh&unix.CLONE_NEWTIME != 0
 	twice := m.joined[specs.PIDNamespace] || m.joined[specs.UserNamespace] || newTime
 	for _, n := range namespaces {
@@ -93,7 +93,7 @@ func (b *builder) enter(m membership, offsets map[string]specs.LinuxTimeOffset) 
 }
 
 // timeOffsets makes a time namespace for the process to come, and sets its clocks.
-func (b *builder) timeOffsets(offsets map[string]specs.LinuxTimeOffset) {
+func (b namespaceSteps) timeOffsets(offsets map[string]specs.LinuxTimeOffset) {
 	b.labelf("make the time namespace")
 	b.call(unix.SYS_UNSHARE, flags(unix.CLONE_NEWTIME, "new time"))
 	for _, clock := range sorted(offsets) {
@@ -110,7 +110,7 @@ func (b *builder) timeOffsets(offsets map[string]specs.LinuxTimeOffset) {
 }
 
 // second goes on in a new process with these fresh namespaces.
-func (b *builder) second(fresh uint64) {
+func (b namespaceSteps) second(fresh uint64) {
 	b.labelf("make the process inside the joined namespaces")
 	r := b.reg()
 	args := make([]uint64, 11) // struct clone_args
@@ -125,7 +125,7 @@ func (m membership) inUserNamespace() bool {
 }
 
 // mapIDs gives a new user namespace its mapping, which the launcher writes.
-func (b *builder) mapIDs(m membership, linux *specs.Linux) {
+func (b namespaceSteps) mapIDs(m membership, linux *specs.Linux) {
 	if m.fresh&unix.CLONE_NEWUSER == 0 {
 		return
 	}

@@ -21,7 +21,7 @@ type Pod struct {
 // order of Namespaces, in one message over slot "socket"; then its process ends, and the descriptors
 // are all that holds them.
 func CompilePod(in Pod) (*Program, error) {
-	b := newBuilder()
+	b := newCompiler()
 	var listed []specs.LinuxNamespace
 	for _, k := range in.Namespaces {
 		switch k {
@@ -56,7 +56,7 @@ func CompilePod(in Pod) (*Program, error) {
 	return b.program()
 }
 
-func (b *builder) hostnames(host, domain string) {
+func (b namespaceSteps) hostnames(host, domain string) {
 	if host != "" {
 		b.labelf("set the hostname to %s", host)
 		b.call(unix.SYS_SETHOSTNAME, b.str(host), num(int64(len(host))))
@@ -69,7 +69,7 @@ func (b *builder) hostnames(host, domain string) {
 
 // hostSysctl writes a sysctl of the process's own namespaces through the host's /proc: which network,
 // ipc or uts namespace a file of /proc/sys means is decided by who opens it.
-func (b *builder) hostSysctl(key, value string) {
+func (b maskSteps) hostSysctl(key, value string) {
 	b.labelf("set sysctl %s", key)
 	base := b.reg()
 	b.call(unix.SYS_OPENAT, cwd(), b.str("/proc/sys"), flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, "O_PATH|O_DIRECTORY")).into(base)
@@ -91,7 +91,7 @@ func sysctlPath(key string) string {
 }
 
 // sendNamespaces sends the descriptors by SCM_RIGHTS (unix(7)).
-func (b *builder) sendNamespaces(kinds []specs.LinuxNamespaceType) {
+func (b namespaceSteps) sendNamespaces(kinds []specs.LinuxNamespaceType) {
 	m := b.message("namespaces", len(kinds))
 	for i, k := range kinds {
 		b.labelf("open the %s namespace", k)
@@ -125,7 +125,7 @@ type Pause struct {
 // namespace: slot "binary" executed with the argument "pause" over an empty read-only root, without
 // any privilege. Slots also "stdin", "stdout", "stderr".
 func CompilePause(in Pause) (*Program, error) {
-	b := newBuilder()
+	b := newCompiler()
 	b.hide()
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
 	m := b.membership([]specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}}, in.Join)

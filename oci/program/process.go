@@ -25,7 +25,7 @@ type process struct {
 
 // process turns the current process into the one that the user asked for: limits, working directory,
 // descriptors, credentials, seccomp, and execve at the end.
-func (b *builder) process(p *specs.Process, in process) {
+func (b processSteps) process(p *specs.Process, in process) {
 	b.limits(p)
 	b.scheduling(p, in.linux)
 	b.workingDir(p.Cwd, in.makeCwd)
@@ -41,7 +41,7 @@ func (b *builder) process(p *specs.Process, in process) {
 	b.execute(p, in)
 }
 
-func (b *builder) limits(p *specs.Process) {
+func (b processSteps) limits(p *specs.Process) {
 	for _, l := range p.Rlimits {
 		b.labelf("limit %s", l.Type)
 		res, ok := rlimits[l.Type]
@@ -67,7 +67,7 @@ var rlimits = map[string]int{
 	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
-func (b *builder) workingDir(cwdPath string, makeIt bool) {
+func (b processSteps) workingDir(cwdPath string, makeIt bool) {
 	b.labelf("enter the working directory %s", cwdPath)
 	if !path.IsAbs(cwdPath) {
 		b.fail("working directory %q: not absolute", cwdPath)
@@ -86,7 +86,7 @@ func (b *builder) workingDir(cwdPath string, makeIt bool) {
 
 // stdio puts the descriptors 0 to 2 in place and marks all others close-on-exec. Pipes are given to the
 // user, so that it can open /dev/stdout again; a terminal becomes the session's.
-func (b *builder) stdio(p *specs.Process, in process) {
+func (b processSteps) stdio(p *specs.Process, in process) {
 	b.labelf("set up standard input and output")
 	for i, n := range []string{"stdin", "stdout", "stderr"} {
 		from := in.terminal.arg()
@@ -109,7 +109,7 @@ func (b *builder) stdio(p *specs.Process, in process) {
 // oomScore sets oom_score_adj, before the process enters anything: children inherit it, and in a user
 // namespace a process that hides itself may not. Lowering it needs CAP_SYS_RESOURCE, which package oci
 // sees to.
-func (b *builder) oomScore(p *specs.Process) {
+func (b processSteps) oomScore(p *specs.Process) {
 	if p.OOMScoreAdj == nil {
 		return
 	}
@@ -119,7 +119,7 @@ func (b *builder) oomScore(p *specs.Process) {
 
 // openProc opens the host's /proc while it can be named. "thread-self" below it means the process that
 // asks, whatever namespaces it is in by then.
-func (b *builder) openProc(p *specs.Process) Reg {
+func (b fileSteps) openProc(p *specs.Process) Reg {
 	if p.ApparmorProfile == "" && p.SelinuxLabel == "" {
 		return 0
 	}
@@ -129,7 +129,7 @@ func (b *builder) openProc(p *specs.Process) Reg {
 	return r
 }
 
-func (b *builder) writeFile(dir Arg, name, value string) {
+func (b fileSteps) writeFile(dir Arg, name, value string) {
 	r := b.reg()
 	b.call(unix.SYS_OPENAT, dir, b.str(name), flags(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY")).into(r)
 	b.call(unix.SYS_WRITE, r.arg(), b.str(value), num(int64(len(value))))
@@ -138,7 +138,7 @@ func (b *builder) writeFile(dir Arg, name, value string) {
 
 // securityLabels names the AppArmor profile and the SELinux label that the next execve takes on, through
 // the host's own /proc (CVE-2025-52881).
-func (b *builder) securityLabels(p *specs.Process, hostProc Reg) {
+func (b processSteps) securityLabels(p *specs.Process, hostProc Reg) {
 	if p.ApparmorProfile != "" {
 		b.labelf("take AppArmor profile %s", p.ApparmorProfile)
 		value := "exec " + p.ApparmorProfile
@@ -160,7 +160,7 @@ func (b *builder) securityLabels(p *specs.Process, hostProc Reg) {
 // credentials drops to the user's ids and capabilities and installs the seccomp filter, as late as it
 // can be: without no_new_privs that needs CAP_SYS_ADMIN (seccomp(2)), which is kept just so long, so
 // that the filter need only allow capset, prctl and execve; with no_new_privs it comes last.
-func (b *builder) credentials(p *specs.Process, in process) {
+func (b processSteps) credentials(p *specs.Process, in process) {
 	caps := b.capabilities(p.Capabilities)
 	for c := 0; c <= in.lastCap; c++ {
 		if caps.bounding&(1<<c) == 0 {
@@ -210,7 +210,7 @@ func numbers(ns []uint32) string {
 	return "[" + strings.Join(out, " ") + "]"
 }
 
-func (b *builder) filter(s *Seccomp) {
+func (b processSteps) filter(s *Seccomp) {
 	b.labelf("install the seccomp filter")
 	if len(s.Filter) == 0 || len(s.Filter) > unix.BPF_MAXINSNS {
 		b.fail("seccomp filter: %d instructions, the kernel takes 1 to %d", len(s.Filter), unix.BPF_MAXINSNS)
@@ -240,7 +240,7 @@ func (b *builder) filter(s *Seccomp) {
 // execute ends the program in execve. A command without a slash is looked for along PATH, inside the
 // container, as execvp(3) does: a name that is missing in one directory is looked for in the next, one
 // that may not be executed too, and is only reported when no other is found.
-func (b *builder) execute(p *specs.Process, in process) {
+func (b processSteps) execute(p *specs.Process, in process) {
 	name := p.Args[0]
 	if in.path != "" {
 		name = in.path

@@ -12,7 +12,7 @@ import (
 
 // scheduling sets what the OCI spec can say of a process's scheduling, I/O priority, personality and
 // memory policy. It takes the launcher's privilege, which the process still has.
-func (b *builder) scheduling(p *specs.Process, linux *specs.Linux) {
+func (b schedulingSteps) scheduling(p *specs.Process, linux *specs.Linux) {
 	b.scheduler(p.Scheduler)
 	b.ioPriority(p.IOPriority)
 	if linux != nil {
@@ -35,7 +35,7 @@ var (
 	}
 )
 
-func (b *builder) scheduler(s *specs.Scheduler) {
+func (b schedulingSteps) scheduler(s *specs.Scheduler) {
 	if s == nil {
 		return
 	}
@@ -65,7 +65,7 @@ func (b *builder) scheduler(s *specs.Scheduler) {
 	b.call(unix.SYS_SCHED_SETATTR, num(0), data(b.constant(string(raw), 8), text), num(0))
 }
 
-func (b *builder) ioPriority(io *specs.LinuxIOPriority) {
+func (b schedulingSteps) ioPriority(io *specs.LinuxIOPriority) {
 	if io == nil {
 		return
 	}
@@ -83,7 +83,7 @@ func (b *builder) ioPriority(io *specs.LinuxIOPriority) {
 }
 
 // personality sets the execution domain (personality(2)).
-func (b *builder) personality(p *specs.LinuxPersonality) {
+func (b schedulingSteps) personality(p *specs.LinuxPersonality) {
 	if p == nil {
 		return
 	}
@@ -110,7 +110,7 @@ var (
 	}
 )
 
-func (b *builder) memoryPolicy(m *specs.LinuxMemoryPolicy) {
+func (b schedulingSteps) memoryPolicy(m *specs.LinuxMemoryPolicy) {
 	if m == nil {
 		return
 	}
@@ -137,7 +137,7 @@ func (b *builder) memoryPolicy(m *specs.LinuxMemoryPolicy) {
 
 // affinity binds the process to processors, as the spec lists them for the time before (initial) and
 // after (final) it enters the container's cgroup.
-func (b *builder) affinity(when, cpus string, fine ...syscall.Errno) {
+func (b schedulingSteps) affinity(when, cpus string, fine ...syscall.Errno) {
 	if cpus == "" {
 		return
 	}
@@ -150,7 +150,7 @@ func (b *builder) affinity(when, cpus string, fine ...syscall.Errno) {
 const maxListed = 1 << 13
 
 // mask is the set that a list like "0-3,8" names, as the kernel takes it: words of 64 bits.
-func (b *builder) mask(field, list string) []byte {
+func (b schedulingSteps) mask(field, list string) []byte {
 	var set [maxListed / 8]byte
 	highest := 0
 	for part := range strings.SplitSeq(list, ",") {
