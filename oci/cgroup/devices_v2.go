@@ -12,7 +12,7 @@ import (
 
 // setDevicesV2 attaches a device program (BPF_CGROUP_DEVICE, Linux 4.15) to the
 // group. It must have none yet: programs add up.
-func (g *Group) setDevicesV2(rules []specs.LinuxDeviceCgroup) error {
+func (l limits) setDevicesV2(rules []specs.LinuxDeviceCgroup) error {
 	if len(rules) == 0 || allowsAll(rules) {
 		return nil
 	}
@@ -20,7 +20,7 @@ func (g *Group) setDevicesV2(rules []specs.LinuxDeviceCgroup) error {
 	if err != nil {
 		return err
 	}
-	dir, err := openFile(g.tree.unified+g.path, unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := openFile(l.tree.unified+l.path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func (g *Group) setDevicesV2(rules []specs.LinuxDeviceCgroup) error {
 		// Not EINVAL: a program that the kernel finds wrong must not pass for a node
 		// that has no device rules.
 		if notGranted(err) || errors.Is(err, unix.ENOSYS) {
-			g.tree.warnOnce("devices", err)
+			l.tree.warnOnce("devices", err)
 			return nil
 		}
 		return fmt.Errorf("attach device program: %w", err)

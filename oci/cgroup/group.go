@@ -57,9 +57,9 @@ func (g *Group) make(r *specs.LinuxResources) error {
 		}
 	}
 	if g.tree.mode == V2 {
-		return g.setUpV2(r)
+		return limits{g}.setUpV2(r)
 	}
-	return g.setUpV1(r)
+	return limits{g}.setUpV1(r)
 }
 
 // makeDir makes the directory path in the hierarchy at root, parents first. It

@@ -15,26 +15,29 @@ type setting struct {
 	value      string
 }
 
+// limits are those of a group: what writes and reads them, on v1 and v2.
+type limits struct{ *Group }
+
 // apply writes settings in order. A file that the node does not have or let us
 // write is a Warning; a value that the kernel refuses is an error.
 //
 // Some values are only good together (a period with its quota, below what the
 // parent has), and which one must come first depends on the old ones: what is
 // refused as EINVAL is tried again after the rest.
-func (g *Group) apply(settings []setting) error {
-	dir := dirCache{group: g, fds: map[string]int{}}
+func (l limits) apply(settings []setting) error {
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	var again []setting
 	for _, s := range settings {
 		err := dir.write(s)
 		if errors.Is(err, unix.EINVAL) {
 			again = append(again, s)
-		} else if err := g.judge(s, err); err != nil {
+		} else if err := l.judge(s, err); err != nil {
 			return err
 		}
 	}
 	for _, s := range again {
-		if err := g.judge(s, dir.write(s)); err != nil {
+		if err := l.judge(s, dir.write(s)); err != nil {
 			return err
 		}
 	}
@@ -42,12 +45,12 @@ func (g *Group) apply(settings []setting) error {
 }
 
 // judge turns the outcome of writing s into nil, a Warning or an error.
-func (g *Group) judge(s setting, err error) error {
+func (l limits) judge(s setting, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case notGranted(err):
-		g.tree.warnOnce(s.file, err)
+		l.tree.warnOnce(s.file, err)
 		return nil
 	case errors.Is(err, unix.EBUSY) && s.controller == "memory":
 		// v1 reclaims first, and then gives up (memory.limit_in_bytes).

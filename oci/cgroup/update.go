@@ -26,24 +26,25 @@ func (g *Group) Update(r *specs.LinuxResources) (undo func() error, err error) {
 	if r == nil {
 		return nothing, nil
 	}
-	limits := *r
-	limits.Devices = nil
-	settings, err := g.updateSettings(&limits)
+	asked := *r
+	asked.Devices = nil
+	l := limits{g}
+	settings, err := l.updateSettings(&asked)
 	if err != nil {
 		return nothing, fmt.Errorf("update cgroup %s: %w", g.path, err)
 	}
-	old, err := g.present(settings)
+	old, err := l.present(settings)
 	if err != nil {
 		return nothing, fmt.Errorf("update cgroup %s: %w", g.path, err)
 	}
 	undo = func() error {
-		if err := errors.Join(g.restore(old), g.tell(old)); err != nil {
+		if err := errors.Join(l.restore(old), l.tell(old)); err != nil {
 			return fmt.Errorf("give cgroup %s its old limits: %w", g.path, err)
 		}
 		return nil
 	}
-	if err = g.apply(settings); err == nil {
-		err = g.tell(settings)
+	if err = l.apply(settings); err == nil {
+		err = l.tell(settings)
 	}
 	if err != nil {
 		return nothing, fmt.Errorf("update cgroup %s: %w", g.path, errors.Join(err, undo()))
@@ -53,38 +54,38 @@ func (g *Group) Update(r *specs.LinuxResources) (undo func() error, err error) {
 
 // tell has systemd know the limits of its scope, and holds what it would change with
 // them.
-func (g *Group) tell(settings []setting) error {
-	if g.scope == nil {
+func (l limits) tell(settings []setting) error {
+	if l.scope == nil {
 		return nil
 	}
-	kept, err := g.present([]setting{{"memory", "memory.oom.group", "1"}})
+	kept, err := l.present([]setting{{"memory", "memory.oom.group", "1"}})
 	if err != nil {
 		return err
 	}
-	if err := g.scope.set(path.Base(g.path), settings); err != nil {
+	if err := l.scope.set(path.Base(l.path), settings); err != nil {
 		return err
 	}
-	return g.apply(kept)
+	return l.apply(kept)
 }
 
 // updateSettings are the settings of r in an order that fits the present values.
-func (g *Group) updateSettings(r *specs.LinuxResources) ([]setting, error) {
-	if g.tree.mode == V2 {
-		if err := g.checkUsage(r.Memory); err != nil {
+func (l limits) updateSettings(r *specs.LinuxResources) ([]setting, error) {
+	if l.tree.mode == V2 {
+		if err := l.checkUsage(r.Memory); err != nil {
 			return nil, err
 		}
-		return v2Settings(g.withQuota(r))
+		return v2Settings(l.withQuota(r))
 	}
 	if len(r.Unified) > 0 {
-		g.tree.warnOnce("unified", errUnified)
+		l.tree.warnOnce("unified", errUnified)
 	}
-	return v1Settings(r, g.currentMemsw())
+	return v1Settings(r, l.currentMemsw())
 }
 
 // present are the settings that bring back what the files of settings say now. Files
 // that the node does not have are left out, as apply does.
-func (g *Group) present(settings []setting) ([]setting, error) {
-	dir := dirCache{group: g, fds: map[string]int{}}
+func (l limits) present(settings []setting) ([]setting, error) {
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	var out []setting
 	for _, s := range settings {
@@ -133,8 +134,8 @@ func formerly(s setting, text string) string {
 
 // restore writes old values, which were good together: in the order in which they
 // were changed and, where one needs another first, again after the rest.
-func (g *Group) restore(old []setting) error {
-	dir := dirCache{group: g, fds: map[string]int{}}
+func (l limits) restore(old []setting) error {
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	left := slices.Clone(old)
 	slices.Reverse(left)

@@ -13,8 +13,8 @@ import (
 )
 
 // setUpV1 gives a new group its limits.
-func (g *Group) setUpV1(r *specs.LinuxResources) error {
-	if err := g.initCpuset(r); err != nil {
+func (l limits) setUpV1(r *specs.LinuxResources) error {
+	if err := l.initCpuset(r); err != nil {
 		return err
 	}
 	if r == nil {
@@ -24,13 +24,13 @@ func (g *Group) setUpV1(r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	if err := g.apply(settings); err != nil {
+	if err := l.apply(settings); err != nil {
 		return err
 	}
 	if len(r.Unified) > 0 {
-		g.tree.warnOnce("unified", errUnified)
+		l.tree.warnOnce("unified", errUnified)
 	}
-	return g.setDevicesV1(r.Devices)
+	return l.setDevicesV1(r.Devices)
 }
 
 var errUnified = errors.New("limits by the names of cgroup v2 files need cgroup v2")
@@ -129,8 +129,8 @@ func v1Memory(m *specs.LinuxMemory, memsw int64) []setting {
 }
 
 // currentMemsw is the group's limit of memory and swap together.
-func (g *Group) currentMemsw() int64 {
-	dir := dirCache{group: g, fds: map[string]int{}}
+func (l limits) currentMemsw() int64 {
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	fd, err := dir.open("memory")
 	if err != nil {
@@ -214,19 +214,19 @@ func rdmaMax(device string, limit specs.LinuxRdma) string {
 // initCpuset gives a new group the CPUs and memory nodes of its parent: on v1 a
 // group without any takes no process (cpusets(7)). Parents that were made
 // without get theirs too.
-func (g *Group) initCpuset(r *specs.LinuxResources) error {
-	root := g.tree.controllerDir("cpuset")
+func (l limits) initCpuset(r *specs.LinuxResources) error {
+	root := l.tree.controllerDir("cpuset")
 	if root == "" {
 		return nil
 	}
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		if r != nil && r.CPU != nil && (file == "cpuset.cpus" && r.CPU.Cpus != "" || file == "cpuset.mems" && r.CPU.Mems != "") {
-			if _, err := inheritCpuset(root, path.Dir(g.path), file); err != nil {
+			if _, err := inheritCpuset(root, path.Dir(l.path), file); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := inheritCpuset(root, g.path, file); err != nil {
+		if _, err := inheritCpuset(root, l.path, file); err != nil {
 			return err
 		}
 	}
@@ -254,16 +254,16 @@ func inheritCpuset(root, p, file string) (string, error) {
 }
 
 // setDevicesV1 writes the device rules in order, to two files that stay open.
-func (g *Group) setDevicesV1(rules []specs.LinuxDeviceCgroup) error {
+func (l limits) setDevicesV1(rules []specs.LinuxDeviceCgroup) error {
 	if len(rules) == 0 {
 		return nil
 	}
-	dir := dirCache{group: g, fds: map[string]int{}}
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	fd, err := dir.open("devices")
 	if err != nil {
 		if notGranted(err) {
-			g.tree.warnOnce("devices", err)
+			l.tree.warnOnce("devices", err)
 			return nil
 		}
 		return err
@@ -282,7 +282,7 @@ func (g *Group) setDevicesV1(rules []specs.LinuxDeviceCgroup) error {
 		switch {
 		case err == nil:
 		case notGranted(err):
-			g.tree.warnOnce("devices", err)
+			l.tree.warnOnce("devices", err)
 		default:
 			return fmt.Errorf("write device rule %q: %w", deviceText(rule), err)
 		}

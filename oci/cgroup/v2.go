@@ -19,8 +19,8 @@ import (
 var v2Controllers = []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc", "dmem"}
 
 // setUpV2 gives a new group its controllers and limits.
-func (g *Group) setUpV2(r *specs.LinuxResources) error {
-	if err := g.enableControllers(); err != nil {
+func (l limits) setUpV2(r *specs.LinuxResources) error {
+	if err := l.enableControllers(); err != nil {
 		return err
 	}
 	if r == nil {
@@ -30,21 +30,21 @@ func (g *Group) setUpV2(r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	if err := g.apply(settings); err != nil {
+	if err := l.apply(settings); err != nil {
 		return err
 	}
-	return g.setDevicesV2(r.Devices)
+	return l.setDevicesV2(r.Devices)
 }
 
 // enableControllers has every parent of the group give its children all
 // controllers, from the root down. Mostly the parent does already.
-func (g *Group) enableControllers() error {
-	wanted := slices.DeleteFunc(slices.Clone(v2Controllers), func(c string) bool { return !slices.Contains(g.tree.hierarchies[0].controllers, c) })
-	if missing, err := missingControllers(g.tree.unified, path.Dir(g.path), wanted); err != nil || len(missing) == 0 {
+func (l limits) enableControllers() error {
+	wanted := slices.DeleteFunc(slices.Clone(v2Controllers), func(c string) bool { return !slices.Contains(l.tree.hierarchies[0].controllers, c) })
+	if missing, err := missingControllers(l.tree.unified, path.Dir(l.path), wanted); err != nil || len(missing) == 0 {
 		return err
 	}
 	var parents []string
-	for p := path.Dir(g.path); ; p = path.Dir(p) {
+	for p := path.Dir(l.path); ; p = path.Dir(p) {
 		parents = append(parents, p)
 		if p == "/" {
 			break
@@ -52,18 +52,18 @@ func (g *Group) enableControllers() error {
 	}
 	slices.Reverse(parents)
 	for _, p := range parents {
-		missing, err := missingControllers(g.tree.unified, p, wanted)
+		missing, err := missingControllers(l.tree.unified, p, wanted)
 		if err != nil {
 			return err
 		}
-		file := filepath.Join(g.tree.unified, p, "cgroup.subtree_control")
+		file := filepath.Join(l.tree.unified, p, "cgroup.subtree_control")
 		for _, c := range missing {
 			// One by one: the kernel takes all or none of a line.
 			err := writeAt(unix.AT_FDCWD, file, "+"+c)
 			switch {
 			case err == nil:
 			case notGranted(err), errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL):
-				g.tree.warnOnce("controller "+c, fmt.Errorf("enable it in %s: %w", p, err))
+				l.tree.warnOnce("controller "+c, fmt.Errorf("enable it in %s: %w", p, err))
 			default:
 				return fmt.Errorf("enable controller %s in %s: %w", c, p, err)
 			}
@@ -232,11 +232,11 @@ func v2Unified(unified map[string]string) ([]setting, error) {
 
 // checkUsage refuses a memory limit below what is in use: on v2 the kernel would
 // take it, and kill.
-func (g *Group) checkUsage(m *specs.LinuxMemory) error {
+func (l limits) checkUsage(m *specs.LinuxMemory) error {
 	if m == nil || m.Limit == nil || *m.Limit < 0 {
 		return nil
 	}
-	dir := dirCache{group: g, fds: map[string]int{}}
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	fd, err := dir.open("memory")
 	if err != nil {
@@ -254,11 +254,11 @@ func (g *Group) checkUsage(m *specs.LinuxMemory) error {
 
 // withQuota is r with the group's present quota where r has a period alone:
 // cpu.max takes a period only behind a quota.
-func (g *Group) withQuota(r *specs.LinuxResources) *specs.LinuxResources {
+func (l limits) withQuota(r *specs.LinuxResources) *specs.LinuxResources {
 	if r.CPU == nil || r.CPU.Period == nil || r.CPU.Quota != nil {
 		return r
 	}
-	dir := dirCache{group: g, fds: map[string]int{}}
+	dir := dirCache{group: l.Group, fds: map[string]int{}}
 	defer dir.close()
 	fd, err := dir.open("cpu")
 	if err != nil {
