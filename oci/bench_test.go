@@ -96,7 +96,7 @@ func benchmarkLaunch(b *testing.B, n *Node, in Container) {
 			fds[i] = int(f.Fd())
 		}
 		start = time.Now()
-		c, err := launcher.Start(l.Program, fds)
+		c, err := launcher.StartTimed(l.Program, fds)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -48,8 +48,9 @@ type container struct {
 	poststop sync.Once // its poststop hooks
 
 	// Who has the pod's turn also has these, which the start uses up.
-	root  *os.File      // detached mount of its root; nil: to be mounted
-	group *cgroup.Group // nil: to be made
+	root    *os.File      // detached mount of its root; nil: to be mounted
+	group   *cgroup.Group // nil: to be made
+	created *stopwatch    // of its creation; nil: an earlier daemon's
 }
 
 // newContainer makes the memory of a container.

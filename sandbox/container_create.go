@@ -74,7 +74,8 @@ func (cs *containers) createContainer(ctx context.Context, p *pod, config *spec.
 	if err != nil {
 		return "", err
 	}
-	r := &containerCreate{containers: cs, c: newContainer(p, *rec)}
+	r := &containerCreate{containers: cs, c: newContainer(p, *rec), tx: transaction{watch: startWatch()}}
+	r.c.created = r.tx.watch
 	cs.addContainer(r.c)
 	if err := r.up(ctx); err != nil {
 		return "", errors.Join(err, r.down(ctx))

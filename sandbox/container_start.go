@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -60,7 +61,7 @@ func (cs *containers) startContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	defer leave()
-	s := &start{containers: cs, c: c, done: make(chan struct{})}
+	s := &start{containers: cs, c: c, done: make(chan struct{}), tx: transaction{watch: startWatch()}}
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	if err := cs.beginStart(c, s); err != nil {
@@ -199,6 +200,7 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	gathered := s.tx.watch.lap("gather namespaces, volumes and streams")
 	in := oci.Container{Spec: s.spec, Root: s.c.root, Cgroup: s.c.group}
 	if in.Namespaces, err = s.namespaces(); err != nil {
 		return err
@@ -209,10 +211,11 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	if in.Users, err = s.mountUsers(ctx); err != nil {
 		return err
 	}
-	out := keeper.Launch{Key: s.c.id, MaxLine: s.containers.cfg.MaxLogLine}
+	out := keeper.Launch{Key: s.c.id, MaxLine: s.containers.cfg.MaxLogLine, Timed: true}
 	if err = s.openOutputs(&in, &out); err != nil {
 		return err
 	}
+	gathered()
 	f, err := s.containers.runtimes.foreignOf(s.c.pod)
 	if err != nil {
 		return err
@@ -233,13 +236,15 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 		}
 		in.RootAt = filepath.Join(s.containers.hooks.bundle(s.c), bundleRoot)
 	}
+	prepared := s.tx.watch.lap("open mounts, compile the program")
 	l, err := s.containers.parts.Programs.PrepareContainer(in)
+	prepared()
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	out.Program, out.Files = l.Program, l.Files
-	ordered := time.Now()
+	ordered := launch.Now()
 	proc, err := s.containers.hooks.launchAttended(ctx, l, out, s.containers.hooks.attendant(s.c, s.spec, listener))
 	s.containers.programs.keepProgram(s.note(), l, ordered, proc, err)
 	// The root was attached, or may have been: it serves one launch.
@@ -254,7 +259,10 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 // note says whose program it is.
 func (s *start) note() *launchNote {
 	meta, image := s.c.config.Metadata, s.c.record.Image
-	return &launchNote{s.c.pod, s.c.id, fmt.Sprintf("container: %s, %s of pod %s, image %s %s", s.c.id, meta.Name, s.c.pod.title(), image.Name, image.ID)}
+	return &launchNote{
+		pod: s.c.pod, name: s.c.id, watch: s.tx.watch, watches: map[string]*stopwatch{"create": s.c.created, "start": s.tx.watch},
+		what: fmt.Sprintf("container: %s, %s of pod %s, image %s %s", s.c.id, meta.Name, s.c.pod.title(), image.Name, image.ID),
+	}
 }
 
 // namespaces are those that the container shares: its pod's, or another

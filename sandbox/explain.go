@@ -4,27 +4,33 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 )
 
-// Launch programs are kept for those who ask what a container got: beside the pod's files, since like them they
-// end with the machine, as text, and compressed, since that is memory. A pod's start doesn't pay for that: until a
-// program is some seconds old it is only remembered, and one that is dropped before is never written. Of a launch
-// in the last seconds of a daemon there is none.
+// Launch programs are kept for those who ask what a container got, with the timelines that led there: beside the
+// pod's files, since like them they end with the machine, as text, and compressed, since that is memory. A pod's start
+// doesn't pay for that: until a program is some seconds old it is only remembered, and one that is dropped before is
+// never written. Of a launch in the last seconds of a daemon there is none.
 //
-//	STATE/pods/POD/programs/namespaces.gz, pause.gz, CONTAINER.gz
+//	STATE/pods/POD/programs/namespaces.gz, pause.gz, run.gz (the pod's timeline), CONTAINER.gz
+//
+// Each is a line of JSON, keptHead, and the program's text.
 
 // keptPrograms keeps the programs of all pods.
 type keptPrograms struct{ *base }
@@ -38,25 +44,70 @@ type programs struct {
 	fresh      map[string]*freshProgram
 }
 
-// freshProgram is a program as it was launched.
-type freshProgram struct {
-	head    string
-	program fmt.Stringer // *program.Program, which nobody changes any more
+// keptHead is what is kept beside a program's text.
+type keptHead struct {
+	What     string              `json:"what,omitempty"` // "container web of pod default/site, image …"
+	Launched string              `json:"launched,omitempty"`
+	Times    map[string][]Moment `json:"times,omitempty"` // timelines by what was done: create, start, run
 }
 
-func (f *freshProgram) text() string { return f.head + f.program.String() }
+// keptProgram is what is kept of one launch.
+type keptProgram struct {
+	keptHead
+	text string // of the program
+}
 
-// The names of the programs that are the pod's own; the others are containers' ids.
+// explained is all of it for people.
+func (k keptProgram) explained() string {
+	var out string
+	if k.What != "" {
+		out = fmt.Sprintf("%s\nlaunched: %s\n", k.What, k.Launched)
+	}
+	for _, what := range slices.Sorted(maps.Keys(k.Times)) {
+		out += timelineText(what, k.Times[what])
+	}
+	return out + k.text
+}
+
+// freshProgram is a program as it was launched.
+type freshProgram struct {
+	note     *launchNote
+	launched string
+	launch   timedLaunch // none: a timeline alone
+}
+
+func (f *freshProgram) kept() keptProgram {
+	k := keptProgram{keptHead: keptHead{What: f.note.what, Launched: f.launched, Times: map[string][]Moment{}}}
+	for what, w := range f.note.watches {
+		if t := w.timeline(); len(t) > 0 {
+			k.Times[what] = t
+		}
+	}
+	if f.launch.program == nil {
+		return k
+	}
+	since := f.launch.ordered
+	if f.note.watch != nil {
+		since = f.note.watch.began
+	}
+	k.text = f.launch.text(since)
+	return k
+}
+
+// The names of what is the pod's own; the others are containers' ids.
 const (
 	namespacesProgram = "namespaces"
 	pauseProgram      = "pause"
+	runTimeline       = "run"
 )
 
 // launchNote says where a launch's program is kept. Nil: nowhere.
 type launchNote struct {
-	pod  *pod
-	name string // of the file
-	what string // "container web of pod default/site, image …"
+	pod     *pod
+	name    string                // of the file
+	what    string                // keptHead.What
+	watch   *stopwatch            // notes the launch; nil: none does
+	watches map[string]*stopwatch // whose timelines are kept with the program
 }
 
 func (kp *keptPrograms) programFile(podID, name string) string {
@@ -64,19 +115,27 @@ func (kp *keptPrograms) programFile(podID, name string) string {
 }
 
 // keepProgram keeps the text of a program that was launched: proc is the process that came of it, err what
-// became of it instead. It does not wait for that.
-func (kp *keptPrograms) keepProgram(n *launchNote, l *oci.Launch, ordered time.Time, proc *keeper.Process, err error) {
+// became of it instead. It does not wait for that. ordered is launch.Now of the order.
+func (kp *keptPrograms) keepProgram(n *launchNote, l *oci.Launch, ordered int64, proc *keeper.Process, err error) {
 	if n == nil || l.Program == nil {
 		return
 	}
-	took := time.Since(ordered)
-	var outcome string
+	timed := timedLaunch{program: l.Program, ordered: ordered, done: launch.Now()}
+	took := time.Duration(timed.done - ordered).Round(time.Microsecond)
+	launched := time.Now().Add(-took).Format(time.RFC3339Nano) + "; "
 	if err == nil {
-		outcome = fmt.Sprintf("process %d was at its end %v after the order", proc.PID, took.Round(time.Microsecond))
+		timed.times = proc.Times
+		launched += fmt.Sprintf("process %d was at its end %v after the order", proc.PID, took)
 	} else {
-		outcome = fmt.Sprintf("failed %v after the order: %v", took.Round(time.Microsecond), err)
+		launched += fmt.Sprintf("failed %v after the order: %v", took, err)
 	}
-	fresh := &freshProgram{fmt.Sprintf("%s\nlaunched: %s; %s\n", n.what, ordered.Format(time.RFC3339Nano), outcome), l.Program}
+	n.watch.launched(timed)
+	kp.keep(&freshProgram{note: n, launched: launched, launch: timed})
+}
+
+// keep remembers something that is to be written soon.
+func (kp *keptPrograms) keep(fresh *freshProgram) {
+	n := fresh.note
 	n.pod.programs.Lock()
 	if n.pod.programs.fresh == nil {
 		n.pod.programs.fresh = map[string]*freshProgram{}
@@ -103,7 +162,7 @@ func (kp *keptPrograms) writeFresh(p *pod, name string, fresh *freshProgram) err
 		return nil
 	}
 	delete(p.programs.fresh, name)
-	return writeProgram(kp.programFile(p.id, name), fresh.text())
+	return writeProgram(kp.programFile(p.id, name), fresh.kept())
 }
 
 // packers are writers that were used before: a new one takes a megabyte.
@@ -115,12 +174,15 @@ var packers = sync.Pool{New: func() any {
 	return w
 }}
 
-func writeProgram(path, text string) error {
+func writeProgram(path string, k keptProgram) error {
 	var packed bytes.Buffer
 	w := packers.Get().(*gzip.Writer)
 	defer packers.Put(w)
 	w.Reset(&packed)
-	_, err := io.WriteString(w, text)
+	err := json.NewEncoder(w).Encode(k.keptHead)
+	if err == nil {
+		_, err = io.WriteString(w, k.text)
+	}
 	if err == nil {
 		err = w.Close()
 	}
@@ -152,27 +214,41 @@ func (kp *keptPrograms) dropProgram(p *pod, name string) error {
 	return nil
 }
 
-// readProgram returns a program's text; errors wrap fs.ErrNotExist when there is none.
-func (kp *keptPrograms) readProgram(p *pod, name string) (string, error) {
+// readProgram returns what was kept of a launch; errors wrap fs.ErrNotExist when there is none.
+func (kp *keptPrograms) readProgram(p *pod, name string) (keptProgram, error) {
 	p.programs.Lock()
 	defer p.programs.Unlock()
 	if fresh := p.programs.fresh[name]; fresh != nil {
-		return fresh.text(), nil
+		return fresh.kept(), nil
 	}
 	f, err := os.Open(kp.programFile(p.id, name))
 	if err != nil {
-		return "", err
+		return keptProgram{}, err
 	}
 	defer f.Close()
+	k, err := unpackProgram(f)
+	if err != nil {
+		return keptProgram{}, fmt.Errorf("read program: %w", err)
+	}
+	return k, nil
+}
+
+func unpackProgram(f io.Reader) (k keptProgram, err error) {
 	r, err := gzip.NewReader(f)
 	if err != nil {
-		return "", fmt.Errorf("read program: %w", err)
+		return k, err
 	}
-	text, err := io.ReadAll(r)
+	all, err := io.ReadAll(r)
 	if err != nil {
-		return "", fmt.Errorf("read program: %w", err)
+		return k, err
 	}
-	return string(text), nil
+	head, text, _ := bytes.Cut(all, []byte("\n"))
+	if !bytes.HasPrefix(head, []byte("{")) { // of a daemon that kept the text alone
+		k.text = string(all)
+		return k, nil
+	}
+	k.text = string(text)
+	return k, json.Unmarshal(head, &k.keptHead)
 }
 
 // ExplainContainer returns the program by which a container was started, as text, one line a step. It also
@@ -182,9 +258,9 @@ func (kp *keptPrograms) ExplainContainer(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, err := kp.readProgram(c.pod, c.id)
+	kept, err := kp.readProgram(c.pod, c.id)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return text, err
+		return kept.explained(), err
 	}
 	switch state := c.now().State; state {
 	case ContainerCreated, containerStarting:
@@ -202,8 +278,9 @@ func (kp *keptPrograms) ExplainPod(id string) (string, error) {
 		return "", err
 	}
 	var out string
-	for _, name := range []string{namespacesProgram, pauseProgram} {
-		text, err := kp.readProgram(p, name)
+	for _, name := range []string{runTimeline, namespacesProgram, pauseProgram} {
+		kept, err := kp.readProgram(p, name)
+		text := kept.explained()
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:

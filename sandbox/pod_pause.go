@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -23,7 +23,7 @@ func (r *podRun) startPause() step {
 			if r.p.namespaces == nil {
 				r.p.namespaces = map[specs.LinuxNamespaceType]*os.File{}
 			}
-			proc, err := r.pods.startPause(ctx, r.p)
+			proc, err := r.pods.startPause(ctx, r.p, r.tx.watch)
 			if err != nil {
 				return err
 			}
@@ -39,7 +39,7 @@ func (r *podRun) startPause() step {
 	}
 }
 
-func (ps *pods) startPause(ctx context.Context, p *pod) (*process, error) {
+func (ps *pods) startPause(ctx context.Context, p *pod, watch *stopwatch) (*process, error) {
 	path, err := ps.cfg.cgroup(p.config, p.id)
 	if err != nil {
 		return nil, err
@@ -57,10 +57,11 @@ func (ps *pods) startPause(ctx context.Context, p *pod) (*process, error) {
 		return nil, err
 	}
 	defer l.Close()
-	ordered := time.Now()
-	proc, err := ps.parts.Keeper.Launch(ctx, keeper.Launch{Key: pauseKey(p.id), Program: l.Program, Files: l.Files})
+	ordered := launch.Now()
+	proc, err := ps.parts.Keeper.Launch(ctx, keeper.Launch{Key: pauseKey(p.id), Program: l.Program, Files: l.Files, Timed: true})
 	err = l.Explain(err)
-	ps.programs.keepProgram(&launchNote{p, pauseProgram, fmt.Sprintf("pod: %s, %s: PID 1 of its PID namespace", p.id, p.title())}, l, ordered, proc, err)
+	note := &launchNote{pod: p, name: pauseProgram, what: fmt.Sprintf("pod: %s, %s: PID 1 of its PID namespace", p.id, p.title()), watch: watch}
+	ps.programs.keepProgram(note, l, ordered, proc, err)
 	if err != nil {
 		return nil, err
 	}

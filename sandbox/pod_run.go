@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -84,7 +85,7 @@ func (ps *pods) runPod(ctx context.Context, config *spec.Pod) (string, error) {
 	if config.Security.Namespaces.Network != spec.NamespaceNode {
 		rec.NetNS = ps.cfg.netNS(id)
 	}
-	r := &podRun{pods: ps, p: newPod(ps.tasks.base, rec)}
+	r := &podRun{pods: ps, p: newPod(ps.tasks.base, rec), tx: transaction{watch: startWatch()}}
 	ps.index.addPod(r.p)
 	if err := r.up(ctx); err != nil {
 		return "", errors.Join(err, r.down(ctx))
@@ -110,6 +111,8 @@ func (r *podRun) up(ctx context.Context) error {
 			return err
 		}
 	}
+	// Before the commit: a pod that others see may be removed, and what was kept of it with it.
+	r.pods.programs.keep(&freshProgram{note: &launchNote{pod: r.p, name: runTimeline, watches: map[string]*stopwatch{"run": r.tx.watch}}})
 	return r.tx.run(ctx, r.commit())
 }
 
@@ -157,7 +160,7 @@ func (r *podRun) makeNamespaces(kinds []specs.LinuxNamespaceType) step {
 			if len(kinds) == 0 {
 				return nil
 			}
-			if r.p.namespaces, err = r.pods.namespaces.makeNamespaces(ctx, r.p, kinds); err != nil {
+			if r.p.namespaces, err = r.pods.namespaces.makeNamespaces(ctx, r.p, kinds, r.tx.watch); err != nil {
 				return err
 			}
 			if ns := r.p.namespaces[specs.NetworkNamespace]; ns != nil {
@@ -193,20 +196,20 @@ func sharesPIDs(config *spec.Pod) bool {
 
 // makeNamespaces runs the program that makes a pod's namespaces. A keeper that
 // dies meanwhile has a successor, and the program did nothing that lasts.
-func (ns *namespaces) makeNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
-	namespaces, err := ns.tryNamespaces(ctx, p, kinds)
+func (ns *namespaces) makeNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType, watch *stopwatch) (map[specs.LinuxNamespaceType]*os.File, error) {
+	namespaces, err := ns.tryNamespaces(ctx, p, kinds, watch)
 	if errors.Is(err, keeper.ErrInterrupted) {
-		return ns.tryNamespaces(ctx, p, kinds)
+		return ns.tryNamespaces(ctx, p, kinds, watch)
 	}
 	return namespaces, err
 }
 
-func (ns *namespaces) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType) (map[specs.LinuxNamespaceType]*os.File, error) {
+func (ns *namespaces) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType, watch *stopwatch) (map[specs.LinuxNamespaceType]*os.File, error) {
 	in := oci.Pod{Namespaces: kinds, Hostname: p.config.Hostname, Sysctls: p.config.Sysctls}
 	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
 		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
 	}
-	note := &launchNote{p, namespacesProgram, fmt.Sprintf("pod: %s, %s: its namespaces", p.id, p.title())}
+	note := &launchNote{pod: p, name: namespacesProgram, what: fmt.Sprintf("pod: %s, %s: its namespaces", p.id, p.title()), watch: watch}
 	return ns.launchNamespaces(ctx, namespacesKey+p.id, in, note)
 }
 
@@ -234,8 +237,8 @@ func (ns *namespaces) launchNamespaces(ctx context.Context, key string, in oci.P
 		return nil, err
 	}
 	defer l.Close()
-	ordered := time.Now()
-	proc, err := ns.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true})
+	ordered := launch.Now()
+	proc, err := ns.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true, Timed: note != nil})
 	err = l.Explain(err)
 	ns.programs.keepProgram(note, l, ordered, proc, err)
 	if err != nil {

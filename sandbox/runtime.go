@@ -14,11 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -176,8 +176,8 @@ func (f *foreign) launch(ctx context.Context, c command, note *launchNote) (*pro
 		return nil, err
 	}
 	defer l.Close()
-	ordered := time.Now()
-	proc, err := f.runtimes.parts.Keeper.Launch(ctx, keeper.Launch{Key: c.key, Program: l.Program, Files: l.Files, Oneshot: true})
+	ordered := launch.Now()
+	proc, err := f.runtimes.parts.Keeper.Launch(ctx, keeper.Launch{Key: c.key, Program: l.Program, Files: l.Files, Oneshot: true, Timed: note != nil})
 	err = l.Explain(err)
 	f.runtimes.programs.keepProgram(note, l, ordered, proc, err)
 	if err != nil {
@@ -256,7 +256,9 @@ func (f *foreign) start(ctx context.Context, s *start, in oci.Container, out kee
 		args:    []string{"create", "--bundle=" + dir, "--pid-file=" + filepath.Join(dir, "pid"), s.c.id},
 		Command: oci.Command{Stdin: in.Stdin, Stdout: in.Stdout, Stderr: in.Stderr, Mounts: mounts},
 	}
+	created := s.tx.watch.lap(f.name + " create")
 	err = f.run(ctx, create, s.note())
+	created()
 	err = errors.Join(err, s.c.closeRoot())
 	if err != nil {
 		return err
@@ -270,6 +272,7 @@ func (f *foreign) start(ctx context.Context, s *start, in oci.Container, out kee
 		return err
 	}
 	s.process = newProcess(proc.PID, proc.PidFD)
+	defer s.tx.watch.lap(f.name + " start")()
 	return f.run(ctx, command{key: runtimeKey("start", s.c), args: []string{"start", s.c.id}, log: filepath.Join(dir, "start.log")}, nil)
 }
 

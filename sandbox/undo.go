@@ -28,6 +28,8 @@ type step struct {
 //	        ▼
 //	    rollback: every undo, last first, also those of the step that failed
 type transaction struct {
+	watch *stopwatch // notes each step; nil: nobody asks
+
 	mu    sync.Mutex
 	undos []step
 }
@@ -43,6 +45,7 @@ func (t *transaction) run(ctx context.Context, s step) error {
 		t.undos = append(t.undos, s)
 		t.mu.Unlock()
 	}
+	defer t.watch.lap(s.name)()
 	if err := guarded(func() error { return s.do(ctx) }); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}

@@ -17,7 +17,9 @@ func newExplainCommand(flags *configFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain CONTAINER",
 		Short: "The launch program that a container got, step by step; with --pod, those that made a pod",
-		Long: `Prints the system calls by which a container was started, one line a step: the
+		Long: `Prints when its creation and start did what, in microseconds since each began,
+and then the system calls by which it was started, one line a step: when it began
+(since the start did) and how long it took, "-" for a step that was passed over; the
 call with its arguments, in [] which errors don't end it and where it goes on then,
 behind # what it is for. <…> are descriptors that the daemon had prepared. Also of
 containers that have exited, and of those whose start failed.`,

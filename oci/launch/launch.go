@@ -34,6 +34,8 @@ type Launcher struct {
 	mu     sync.Mutex
 	idle   []*zygote
 	closed bool
+
+	sheets sheets
 }
 
 // New returns a launcher with up to that many zygotes, 1 or more. They are made when they are first needed, so
@@ -50,6 +52,7 @@ func (l *Launcher) Close() {
 		z.close()
 	}
 	l.idle, l.closed = nil, true
+	l.sheets.close()
 }
 
 // take gives a zygote to use alone, until it is given back.
@@ -63,7 +66,11 @@ func (l *Launcher) take() (*zygote, error) {
 		return z, nil
 	}
 	l.mu.Unlock()
-	z, err := hatchZygote()
+	err := l.sheets.make()
+	var z *zygote
+	if err == nil {
+		z, err = hatchZygote()
+	}
 	if err != nil {
 		<-l.turns
 	}
@@ -83,13 +90,13 @@ func (l *Launcher) giveBack(z *zygote, err error) {
 }
 
 // fork makes the child of a program. A zygote that somebody has killed is replaced.
-func (l *Launcher) fork(p *program.Program, d descriptors, files []int) (pid, pidfd int, err error) {
+func (l *Launcher) fork(p *program.Program, d descriptors, files []int, note *sheet) (pid, pidfd int, err error) {
 	for {
 		z, err := l.take()
 		if err != nil {
 			return 0, -1, err
 		}
-		blob, err := encode(p, d, z.base)
+		blob, err := encode(p, d, z.base, note)
 		if err != nil {
 			l.giveBack(z, nil)
 			return 0, -1, err
@@ -109,6 +116,8 @@ type Child struct {
 	// PidFD refers to it (close-on-exec); it is the caller's to close.
 	PidFD  int
 	status *os.File
+	note   *sheet // nil: nothing is noted
+	times  *Times
 }
 
 // Start makes a child of this process that walks the program. files[i] is the descriptor of slot i; they stay open
@@ -119,6 +128,23 @@ type Child struct {
 // EAGAIN: too many processes), an id map is refused. Then there is no child. When a zygote was killed at this very
 // moment there may be one: it is in the program's cgroup, or about to fail.
 func (l *Launcher) Start(p *program.Program, files []int) (*Child, error) {
+	return l.start(p, files, nil)
+}
+
+// StartTimed is Start for a child that notes when it began which step: Child.Times.
+func (l *Launcher) StartTimed(p *program.Program, files []int) (*Child, error) {
+	if err := l.sheets.make(); err != nil {
+		return nil, err
+	}
+	note := l.sheets.take(len(p.Steps))
+	c, err := l.start(p, files, note)
+	if err != nil {
+		note.release()
+	}
+	return c, err
+}
+
+func (l *Launcher) start(p *program.Program, files []int, note *sheet) (*Child, error) {
 	if len(files) != len(p.Slots) {
 		return nil, fmt.Errorf("launch program with %d slots: %d descriptors given", len(p.Slots), len(files))
 	}
@@ -139,12 +165,12 @@ func (l *Launcher) Start(p *program.Program, files []int) (*Child, error) {
 		defer unix.Close(sync[1])
 		give = append(give, sync[0])
 	}
-	pid, pidfd, err := l.fork(p, number(len(files), mapped), give)
+	pid, pidfd, err := l.fork(p, number(len(files), mapped), give, note)
 	if err != nil {
 		unix.Close(pipe[0])
 		return nil, err
 	}
-	c := &Child{PID: pid, PidFD: pidfd, status: os.NewFile(uintptr(pipe[0]), "launch status")}
+	c := &Child{PID: pid, PidFD: pidfd, status: os.NewFile(uintptr(pipe[0]), "launch status"), note: note}
 	if mapped {
 		if err := c.mapIDs(p, sync[1]); err != nil {
 			return nil, errors.Join(err, c.abort())
@@ -186,6 +212,7 @@ func (c *Child) abort() error {
 // A child that dies from a signal before its execve looks like one that reached it; its exit status tells.
 func (c *Child) Wait() (pid int, err error) {
 	defer c.status.Close()
+	defer c.timed()
 	pid = c.PID
 	var buf [statusLen]byte
 	for {
@@ -204,3 +231,15 @@ func (c *Child) Wait() (pid int, err error) {
 		}
 	}
 }
+
+// timed reads the times of a child that writes no more.
+func (c *Child) timed() {
+	if c.note != nil {
+		c.times = c.note.times(mark())
+		c.note.release()
+		c.note = nil
+	}
+}
+
+// Times says when the launch did what, once Wait has returned; nil: it was not timed.
+func (c *Child) Times() *Times { return c.times }

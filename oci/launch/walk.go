@@ -58,6 +58,7 @@ type area struct {
 	name     uintptr // of a byte string: its name for prctl(2)
 	arg      uintptr // of the process's first argument, which its name overwrites; 0: does not
 	nameLen  uintptr
+	thread   [16]uintptr // what the zygote has for the thread's own variables, which are around its middle
 }
 
 const (
@@ -109,6 +110,9 @@ func hatch(ca *cloneArgs, a *area) (pid uintptr, errno syscall.Errno) {
 			continue
 		}
 		syscall.RawSyscall(unix.SYS_MUNMAP, from, to-from, 0)
+	}
+	if a.stripLen != 0 {
+		setThread(uintptr(unsafe.Pointer(&a.thread[8])))
 	}
 	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
 	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, a.name, 0)
@@ -201,6 +205,9 @@ func walk(t *request) {
 	var o *op
 	var span *[2]uintptr
 	var a [6]uintptr
+	if t.times != 0 {
+		*(*uint64)(at(t.times)) = counter()
+	}
 	for i = 0; i < t.gapCount; i++ {
 		span = (*[2]uintptr)(at(t.gaps + i*unsafe.Sizeof(*span)))
 		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, span[0], span[1], 0)
@@ -212,6 +219,9 @@ func walk(t *request) {
 		}
 	}
 	for i = 0; i < t.opCount; i++ {
+		if i < t.timed {
+			*(*uint64)(at(t.times + 8 + i*8)) = counter()
+		}
 		o = (*op)(at(t.ops + i*unsafe.Sizeof(*o)))
 		for j = 0; j < 6; j++ {
 			a[j] = o.args[j]

@@ -13,7 +13,10 @@ import (
 //	12  openat2(<root>, "data", O_PATH|O_DIRECTORY in-root) = r3   ENOENT ok, success to 17   # mount /data
 //
 // Arguments and environment of the user's program are counted, not shown.
-func (p *Program) String() string {
+func (p *Program) String() string { return p.Annotate(func(int) string { return "" }) }
+
+// Annotate is String with a margin before the line of each step.
+func (p *Program) Annotate(margin func(step int) string) string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "slots: %s\n", strings.Join(p.Slots, ", "))
 	fmt.Fprintf(&w, "clone: %s", cloneText(p.Clone.Flags))
@@ -25,6 +28,7 @@ func (p *Program) String() string {
 	}
 	w.WriteByte('\n')
 	for i := range p.Steps {
+		w.WriteString(margin(i))
 		w.WriteString(p.line(i))
 	}
 	return w.String()

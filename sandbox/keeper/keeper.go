@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/sirupsen/logrus"
 )
@@ -46,6 +47,7 @@ type Launch struct {
 	Log     *os.File         // CRI log, opened O_APPEND|O_WRONLY by the caller, a regular file; nil: streams are read and thrown away
 	MaxLine int              // bytes of a log line before it is split with tag P; 0: 16 KiB, at most 1 MiB
 	Hold    map[string]*os.File
+	Timed   bool // Process.Times is wanted
 	Oneshot bool // the process is forgotten as soon as its exit was delivered; what Hold names stays until Forget
 }
 
@@ -59,7 +61,8 @@ type Stream struct {
 // Process is a launched process.
 type Process struct {
 	PID   int
-	PidFD *os.File // the caller's to close
+	PidFD *os.File      // the caller's to close
+	Times *launch.Times // of a Launch with Timed; nil also when the keeper had no room, or is an older one
 }
 
 // Exit is the end of a process.

@@ -38,7 +38,7 @@ func (c *Client) launch(ctx context.Context, l Launch) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &wire.Record{Key: l.Key, HasProgram: true, Slots: len(l.Files), Oneshot: l.Oneshot}
+	r := &wire.Record{Key: l.Key, HasProgram: true, Slots: len(l.Files), Oneshot: l.Oneshot, Timed: l.Timed}
 	fds := []int{prog}
 	for _, f := range l.Files {
 		// Fd makes the file blocking, which a container's standard streams have to be: os.Pipe's ends are not.
@@ -49,7 +49,7 @@ func (c *Client) launch(ctx context.Context, l Launch) (*Process, error) {
 	a, link := c.line.call(ctx, cl, r, fds)
 	switch {
 	case a.err == nil:
-		return &Process{PID: a.result.PID, PidFD: os.NewFile(uintptr(a.pidfd), "pidfd")}, nil
+		return &Process{PID: a.result.PID, PidFD: os.NewFile(uintptr(a.pidfd), "pidfd"), Times: a.result.Times}, nil
 	case errors.Is(a.err, errLost):
 		a.err = ErrInterrupted
 	case a.open:

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,18 +39,20 @@ func TestRootExplain(t *testing.T) {
 	for _, want := range []string{
 		"container: " + c.ID + ", c of pod test/explained, image registry.k8s.io/e2e-test-images/busybox:1.29-2",
 		"launched: 2", "process ", "slots: ", "root", "clone: ",
+		"create: when each thing began", "prepare the root file system", "start: when each thing began", "hand the program to the keeper", "  fork\n", "  make the root file system the root\n",
 		"pivot_root", "# mount proc on /proc", "move_mount(<mount /data>", `execve("/bin/sh", 3 arguments`, `# execute "sh"`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in what is explained:\n%s", want, out)
 		}
 	}
+	checkTimes(t, out)
 	if strings.Contains(out, "hunter2") || strings.Contains(out, "exit 3") {
 		t.Errorf("environment or arguments are shown:\n%s", out)
 	}
 	pods, err := explain(d, "--pod", pod.ID)
 	check(t, err)
-	for _, want := range []string{"pod: " + pod.ID + ", test/explained: its namespaces", "clone: new ", "PID 1 of its PID namespace", "execveat(<binary>"} {
+	for _, want := range []string{"run: when each thing began", "attach to the network", "pod: " + pod.ID + ", test/explained: its namespaces", "clone: new ", "PID 1 of its PID namespace", "execveat(<binary>"} {
 		if !strings.Contains(pods, want) {
 			t.Errorf("no %q in what is explained of the pod:\n%s", want, pods)
 		}
@@ -71,6 +74,36 @@ func TestRootExplain(t *testing.T) {
 		t.Error("an unknown pod is explained")
 	} else if e := new(exec.ExitError); !asExit(err, &e) || e.ExitCode() != 1 {
 		t.Errorf("an unknown pod: %v", err)
+	}
+}
+
+// stepTime matches the line of a step: when it began and how long it took, or "-", then its number.
+var stepTime = regexp.MustCompile(`(?m)^( *[0-9.]* +[-0-9.]+)  ( *[0-9]+  [a-z])`)
+
+// checkTimes looks for the times of the steps: one for each that was done, in order, the last but some milliseconds later.
+func checkTimes(t *testing.T, explained string) {
+	t.Helper()
+	_, program, _ := strings.Cut(explained, "slots: ")
+	last, first, timed := 0.0, 0.0, 0
+	for _, m := range stepTime.FindAllStringSubmatch(program, -1) {
+		f := strings.Fields(m[1])
+		if len(f) < 2 {
+			continue // skipped
+		}
+		at, err := strconv.ParseFloat(f[0], 64)
+		check(t, err)
+		took, err := strconv.ParseFloat(f[1], 64)
+		check(t, err)
+		if at < last || took < 0 {
+			t.Errorf("a step began at %v µs and took %v, the one before it began at %v", at, took, last)
+		}
+		if timed++; timed == 1 {
+			first = at
+		}
+		last = at
+	}
+	if timed < 60 || first <= 0 || last-first > 10e6 {
+		t.Errorf("%d steps have times, from %v to %v µs:\n%s", timed, first, last, program)
 	}
 }
 
@@ -114,6 +147,7 @@ func TestRootStepsDoNotGrowWithLayers(t *testing.T) {
 		out, err := explain(d, c.ID)
 		check(t, err)
 		_, program, _ := strings.Cut(out, "slots: ")
+		program = stepTime.ReplaceAllString(program, "$2")
 		steps = append(steps, regexp.MustCompile(`/[^ "<>]*berth-test[^ "<>]*`).ReplaceAllString(program, "PATH"))
 		count, _, _ := strings.Cut(c.Output("stdout"), "\n")
 		mounts = append(mounts, count)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"syscall"
 
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper/copier"
 	"github.com/berth-runtime/berth/sandbox/keeper/wire"
 	"golang.org/x/sys/unix"
@@ -24,13 +25,14 @@ type process struct {
 	pidfd   int
 	oneshot bool
 	maxLine int
-	names   []string     // of its streams
-	copy    *copier.Copy // nil: no streams
-	gone    bool         // reaped before it could be registered; pidfd is another's
-	watch   uint64       // of its pidfd, when another process is its parent
-	death   *death       // nil: it runs
-	drained bool         // all streams have ended
-	exit    *wire.Exit   // nil: not to be told yet
+	names   []string      // of its streams
+	copy    *copier.Copy  // nil: no streams
+	gone    bool          // reaped before it could be registered; pidfd is another's
+	watch   uint64        // of its pidfd, when another process is its parent
+	death   *death        // nil: it runs
+	drained bool          // all streams have ended
+	exit    *wire.Exit    // nil: not to be told yet
+	times   *launch.Times // of its launch, until the daemon has them; nil: not asked for
 }
 
 // close gives back what the process has here. The process itself is left alone.

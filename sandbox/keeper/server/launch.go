@@ -73,7 +73,11 @@ func (s *Server) run(e *entry, l *launching, id uint32, r *wire.Record, f *files
 	if err := s.startCopy(e, p, r, f); err != nil {
 		return nil, err
 	}
-	child, err := s.launcher.Start(prog, f.slots)
+	start := s.launcher.Start
+	if r.Timed {
+		start = s.launcher.StartTimed
+	}
+	child, err := start(prog, f.slots)
 	if err != nil {
 		p.close(s.copier)
 		return nil, err
@@ -87,6 +91,7 @@ func (s *Server) run(e *entry, l *launching, id uint32, r *wire.Record, f *files
 		p.close(s.copier)
 		return nil, err
 	}
+	p.times = child.Times()
 	if pid != child.PID {
 		// The process that runs is another: the first one made it by clone3(CLONE_PARENT). When it is
 		// already gone, the first one's pidfd will do: that one is gone too, or about to.
@@ -162,7 +167,8 @@ func (s *Server) finish(e *entry, l *launching, id uint32, r *wire.Record, f *fi
 		l.session.answer(id, failure(fmt.Errorf("duplicate pidfd: %w", duperr)))
 		return
 	}
-	l.session.answer(id, wire.Result{PID: p.pid}, fd)
+	l.session.answer(id, wire.Result{PID: p.pid, Times: p.times}, fd)
+	p.times = nil
 	if dead {
 		s.table.died(e, early)
 		return

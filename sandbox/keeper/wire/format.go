@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/program/unpack"
 )
 
@@ -121,7 +122,7 @@ func ParseHello(body []byte) (Hello, error) {
 //	slots:u16 logs:u8 streams:u8 name… holds:u16 name… [status:u32 at:i64] position:u64
 //
 // A name is its length as u8 (never 0), then its bytes. flags: 1 oneshot, 2 program, 4 pidfd,
-// 8 journals, 16 exit (status and at follow), 32 exit status known, 64 relays.
+// 8 journals, 16 exit (status and at follow), 32 exit status known, 64 relays, 128 timed.
 //
 // The descriptors of a record come in this order:
 //
@@ -142,6 +143,7 @@ type Record struct {
 	Holds      []string
 	Exit       *Exit
 	Position   int64 // of an attach: where in the stream to begin; 0: now
+	Timed      bool  // of a launch: its Result is to have Times
 }
 
 // Exit is how and when a process ended.
@@ -167,7 +169,7 @@ func (r *Record) Files() int {
 func (r *Record) Append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = appendName(b, r.Key)
-	flags := flag(r.Oneshot, 1) | flag(r.HasProgram, 2) | flag(r.HasPidFD, 4) | flag(r.Journals, 8) | flag(r.Exit != nil, 16) | flag(r.Relays, 64)
+	flags := flag(r.Oneshot, 1) | flag(r.HasProgram, 2) | flag(r.HasPidFD, 4) | flag(r.Journals, 8) | flag(r.Exit != nil, 16) | flag(r.Relays, 64) | flag(r.Timed, 128)
 	if r.Exit != nil {
 		flags |= flag(r.Exit.Known, 32)
 	}
@@ -217,6 +219,7 @@ func ParseRecord(body []byte, files int) (*Record, error) {
 	r := &Record{Key: d.name()}
 	flags := d.U8()
 	r.Oneshot, r.HasProgram, r.HasPidFD, r.Journals, r.Relays = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0, flags&64 != 0
+	r.Timed = flags&128 != 0
 	r.PID, r.MaxLine, r.Generation = int(d.U32()), int(d.U32()), d.U32()
 	r.Slots, r.Logs = int(d.U16()), int(d.U8())
 	r.Streams = d.names(int(d.U8()))
@@ -254,6 +257,9 @@ const (
 // Result is the body of Done and Started:
 //
 //	code:u8 errno:u32 step:u32 pid:u32 text:u16 bytes… position:u64
+//	timed:u8 [ordered:i64 begun:i64 done:i64 steps:u16 at:i64…]
+//
+// What is in brackets follows a timed of 1: launch.Times. A keeper of before there were any ends with the position.
 //
 // Started comes with the child's pidfd, Done of a launch that succeeded with the process's.
 type Result struct {
@@ -264,6 +270,7 @@ type Result struct {
 	Text  string
 	// Position is where in the stream an attach begins.
 	Position int64
+	Times    *launch.Times // nil: nobody asked, or the keeper is of a version that does not know
 }
 
 // Append appends the body. A text beyond 1024 bytes is cut.
@@ -276,7 +283,19 @@ func (r Result) Append(b []byte) []byte {
 	text := r.Text[:min(len(r.Text), 1024)]
 	b = le.AppendUint16(b, uint16(len(text)))
 	b = append(b, text...)
-	return le.AppendUint64(b, uint64(r.Position))
+	b = le.AppendUint64(b, uint64(r.Position))
+	b = append(b, flag(r.Times != nil, 1))
+	if r.Times == nil {
+		return b
+	}
+	for _, at := range []int64{r.Times.Ordered, r.Times.Begun, r.Times.Done} {
+		b = le.AppendUint64(b, uint64(at))
+	}
+	b = le.AppendUint16(b, uint16(len(r.Times.Steps)))
+	for _, at := range r.Times.Steps {
+		b = le.AppendUint64(b, uint64(at))
+	}
+	return b
 }
 
 // ParseResult reads a body.
@@ -285,6 +304,9 @@ func ParseResult(body []byte) (Result, error) {
 	r := Result{Code: Code(d.U8()), Errno: syscall.Errno(d.U32()), Step: int(d.U32()), PID: int(d.U32())}
 	r.Text = string(d.Bytes(int(d.U16())))
 	r.Position = int64(d.U64())
+	if d.Len() > 0 && d.U8() == 1 {
+		r.Times = d.times()
+	}
 	return r, d.err()
 }
 
@@ -315,6 +337,15 @@ func (r *reader) names(n int) []string {
 		v[i] = r.name()
 	}
 	return v
+}
+
+func (r *reader) times() *launch.Times {
+	t := &launch.Times{Ordered: int64(r.U64()), Begun: int64(r.U64()), Done: int64(r.U64())}
+	t.Steps = make([]int64, r.Count(int(r.U16()), 8, launch.MaxTimed))
+	for i := range t.Steps {
+		t.Steps[i] = int64(r.U64())
+	}
+	return t
 }
 
 func (r *reader) err() error {

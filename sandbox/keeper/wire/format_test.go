@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berth-runtime/berth/oci/launch"
 )
 
 var records = []*Record{
@@ -16,6 +18,7 @@ var records = []*Record{
 	{Key: strings.Repeat("x", 255), HasPidFD: true, PID: 4711, Holds: []string{"net", "ipc"}, Oneshot: true},
 	{Key: "gone", Logs: 2, PID: 1, Exit: &Exit{Status: 0x0900, Known: true, At: time.Unix(12, 345)}},
 	{Key: "seen", Streams: []string{"stderr"}, Position: 1 << 40},
+	{Key: "timed", HasProgram: true, Timed: true},
 	{Key: "unknown", Exit: &Exit{At: time.Unix(0, 1)}},
 }
 
@@ -62,8 +65,20 @@ func TestHelloAndResultRoundTrip(t *testing.T) {
 		t.Errorf("hello %+v, %v", got, err)
 	}
 	r := Result{Code: StepFailed, Errno: syscall.ENOSPC, Step: 12, PID: 7, Text: "no space", Position: 1 << 40}
-	if got, err := ParseResult(r.Append(nil)); err != nil || got != r {
+	body := r.Append(nil)
+	if got, err := ParseResult(body); err != nil || got != r {
 		t.Errorf("result %+v, %v", got, err)
+	}
+	if got, err := ParseResult(body[:len(body)-1]); err != nil || got != r {
+		t.Errorf("result of a keeper that knows no times: %+v, %v", got, err)
+	}
+	timed := Result{PID: 7, Times: &launch.Times{Ordered: 1 << 60, Begun: 2, Done: 3, Steps: []int64{4, 0, 1<<60 + 5}}}
+	body = timed.Append(nil)
+	if got, err := ParseResult(append(body, "fields of a later version"...)); err != nil || !reflect.DeepEqual(got, timed) {
+		t.Errorf("result with times: %+v, %v", got, err)
+	}
+	if _, err := ParseResult(body[:len(body)-1]); !errors.Is(err, ErrFormat) {
+		t.Errorf("times that end early: %v", err)
 	}
 	long := Result{Text: strings.Repeat("x", 5000)}
 	if got, err := ParseResult(long.Append(nil)); err != nil || len(got.Text) != 1024 {
@@ -114,7 +129,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		if r, err := ParseResult(body); err == nil && len(r.Text) <= 1024 {
-			if again, err := ParseResult(r.Append(nil)); err != nil || again != r {
+			if again, err := ParseResult(r.Append(nil)); err != nil || !reflect.DeepEqual(again, r) {
 				t.Fatalf("%+v became %+v, %v", r, again, err)
 			}
 		}
