@@ -26,6 +26,7 @@ type fakeRooms struct {
 	imported   []byte
 	panics     bool
 	events     chan *sandbox.Event
+	measured   *sandbox.PodMetrics
 }
 
 func (f *fakeRooms) note(args ...any) error {
@@ -115,6 +116,33 @@ func (f *fakeRooms) ReopenContainerLog(_ context.Context, id string) error {
 }
 func (f *fakeRooms) ExecSync(_ context.Context, id string, cmd []string, timeout time.Duration) (*sandbox.ExecResult, error) {
 	return &f.exec, f.note("ExecSync", id, cmd, timeout)
+}
+func (f *fakeRooms) ContainerStats(id string) (*sandbox.ContainerStats, error) {
+	if err := f.note("ContainerStats", id); err != nil {
+		return nil, err
+	}
+	return f.measured.Containers[0].ContainerStats, nil
+}
+func (f *fakeRooms) ListContainerStats(filter sandbox.ContainerFilter) (out []*sandbox.ContainerStats) {
+	_ = f.note("ListContainerStats", filter)
+	for _, c := range f.measured.Containers {
+		out = append(out, c.ContainerStats)
+	}
+	return out
+}
+func (f *fakeRooms) PodStats(id string) (*sandbox.PodStats, error) {
+	return f.measured.PodStats, f.note("PodStats", id)
+}
+func (f *fakeRooms) ListPodStats(filter sandbox.PodStatsFilter) []*sandbox.PodStats {
+	_ = f.note("ListPodStats", filter)
+	return []*sandbox.PodStats{f.measured.PodStats}
+}
+func (f *fakeRooms) Metrics() []*sandbox.PodMetrics {
+	_ = f.note("Metrics")
+	return []*sandbox.PodMetrics{f.measured}
+}
+func (f *fakeRooms) FilesystemStats() (*sandbox.FilesystemStats, error) {
+	return &sandbox.FilesystemStats{Device: "/dev/vda", Bytes: 100, FreeBytes: 60, Inodes: 10, FreeInodes: 6}, f.note("FilesystemStats")
 }
 func (f *fakeRooms) Ready() sandbox.Readiness { return sandbox.Readiness{Network: f.network} }
 func (f *fakeRooms) CgroupDriver() string     { return f.driver }

@@ -60,6 +60,8 @@ func TestRequestFields(t *testing.T) {
 		&v1.RemoveContainerRequest{}, &v1.ContainerStatusRequest{}, &v1.ListContainersRequest{}, &v1.ExecSyncRequest{},
 		&v1.PullImageRequest{}, &v1.ListImagesRequest{}, &v1.ImageStatusRequest{}, &v1.RemoveImageRequest{},
 		&v1.ImageFsInfoRequest{}, &v1.UpdateContainerResourcesRequest{}, &v1.UpdatePodSandboxResourcesRequest{},
+		&v1.ContainerStatsRequest{}, &v1.ListContainerStatsRequest{}, &v1.PodSandboxStatsRequest{}, &v1.ListPodSandboxStatsRequest{},
+		&v1.ListMetricDescriptorsRequest{}, &v1.ListPodSandboxMetricsRequest{},
 	}
 	seen := map[string]bool{}
 	for _, req := range good {
@@ -145,8 +147,9 @@ func fullRooms() *fakeRooms {
 	pod.IPs = []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}
 	return &fakeRooms{
 		pods: []*sandbox.PodInfo{pod}, containers: []*sandbox.ContainerInfo{container}, images: []*imagestore.Image{image},
-		exec:   sandbox.ExecResult{Stdout: []byte("out"), Stderr: []byte("err"), ExitCode: 3},
-		driver: "cgroupfs",
+		exec:     sandbox.ExecResult{Stdout: []byte("out"), Stderr: []byte("err"), ExitCode: 3},
+		driver:   "cgroupfs",
+		measured: measured(pod, container),
 	}
 }
 
@@ -159,7 +162,7 @@ func services(rooms *fakeRooms) (*runtimeService, *imageService) {
 				Features: Features{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: true, MountOptions: true},
 				Info:     func() map[string]any { return map[string]any{"config": "text"} },
 			},
-			pods: rooms, containers: rooms, node: rooms, now: now,
+			pods: rooms, containers: rooms, node: rooms, stats: rooms, now: now,
 		},
 		&imageService{handlers: Handlers{{Name: "text"}}, images: fakeImages{rooms}, now: now}
 }
@@ -171,6 +174,8 @@ var unset = map[string]string{
 	"Image.username":             "and uid exclude each other: TestEncodeImageUser",
 	"Image.uid":                  "and username exclude each other: TestEncodeImageUser",
 	"Int64Value.value":           "only below Image.uid",
+	"PodSandboxStats.windows":    "for Windows nodes",
+	"Metric.metric_type":         "enum: TestMetrics",
 
 	// Enums whose one value of a full sample is CRI's zero: the tables of
 	// TestEncodeStates and TestEncodeNamespaces have all values.
@@ -198,6 +203,9 @@ func TestResponseFields(t *testing.T) {
 		&v1.ExecSyncRequest{ContainerId: "text", Cmd: []string{"true"}},
 		&v1.PullImageRequest{Image: &v1.ImageSpec{Image: "text"}}, &v1.ListImagesRequest{},
 		&v1.ImageStatusRequest{Image: &v1.ImageSpec{Image: "text"}, Verbose: true}, &v1.ImageFsInfoRequest{},
+		&v1.ContainerStatsRequest{ContainerId: "text"}, &v1.ListContainerStatsRequest{},
+		&v1.PodSandboxStatsRequest{PodSandboxId: "text"}, &v1.ListPodSandboxStatsRequest{},
+		&v1.ListMetricDescriptorsRequest{}, &v1.ListPodSandboxMetricsRequest{},
 	} {
 		got, err := observe(t, req)
 		if err != nil {

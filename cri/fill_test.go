@@ -180,6 +180,8 @@ func fillStruct(v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		v.SetInt(15) // also SIGTERM
+	case reflect.Float64:
+		v.SetFloat(17.5)
 	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
 		v.SetUint(16)
 	}

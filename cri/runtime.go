@@ -75,6 +75,7 @@ type runtimeService struct {
 	containers Containers
 	node       Node
 	streams    Streams
+	stats      Stats
 	now        func() time.Time
 	ending     context.Context // ends when the server is being stopped
 }

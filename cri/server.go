@@ -21,6 +21,7 @@ type Parts struct {
 	Images     Images
 	Programs   Programs
 	Streams    Streams
+	Stats      Stats
 	Log        logrus.FieldLogger
 }
 
@@ -41,7 +42,7 @@ func NewServer(cfg Config, parts Parts) *Server {
 	)
 	ending, end := context.WithCancel(context.Background())
 	v1.RegisterRuntimeServiceServer(s, &runtimeService{
-		cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, streams: parts.Streams, now: time.Now, ending: ending,
+		cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, streams: parts.Streams, stats: parts.Stats, now: time.Now, ending: ending,
 	})
 	v1.RegisterImageServiceServer(s, &imageService{handlers: cfg.Handlers, images: parts.Images, now: time.Now})
 	s.RegisterService(&importService, parts.Images)

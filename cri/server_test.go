@@ -46,7 +46,7 @@ func openWith(t *testing.T, rooms *fakeRooms, images Images) *door {
 		Version:  "1.2.3",
 		Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}},
 		Info:     func() map[string]any { return map[string]any{"config": map[string]string{"root": "/r"}} },
-	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: images, Log: log})
+	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: images, Stats: rooms, Log: log})
 	listener := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

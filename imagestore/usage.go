@@ -72,6 +72,9 @@ func (g *gauge) Usage(ctx context.Context) (Usage, error) {
 	return usage, nil
 }
 
+// Mountpoint is a directory on the file system that the store is on.
+func (s *Store) Mountpoint() string { return s.root }
+
 // SnapshotUsage tells what the writable layer named key takes. It never waits: one that wasn't measured yet takes what it did when it was
 // made, at the time of asking. Errors: ErrNotFound.
 func (g *gauge) SnapshotUsage(key string) (SnapshotUsage, error) {

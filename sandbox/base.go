@@ -18,6 +18,7 @@ type base struct {
 	index   *index
 	tasks   *tasks
 	events  events
+	gauges  gauges
 
 	closing context.Context // ends when Close begins
 	hurry   context.CancelCauseFunc

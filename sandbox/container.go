@@ -152,6 +152,9 @@ func (b *base) moveLocked(c *container, e containerEvent, change func(*container
 	c.record = next
 	before := c.info.Load()
 	c.publish()
+	if to != ContainerRunning {
+		b.gauges.drop(c.id)
+	}
 	b.events.happened(c.id, containerPhase(before), containerPhase(c.info.Load()), c.pod, c.pod.info.Load())
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/oci/mount"
@@ -48,6 +49,12 @@ type host interface {
 	killCgroup(ctx context.Context, path string) error
 	deleteCgroup(ctx context.Context, path string) error
 	oomKilled(path string) (bool, error)
+	// meter reads what a cgroup uses; counters what passed the interfaces of a network namespace.
+	meter(path string) meter
+	openNetNS(path string) (*os.File, error)
+	counters(namespace *os.File) ([]cni.InterfaceCounters, error)
+	// processes looks at those of a cgroup; first is the container's first one.
+	processes(path string, first int) (*ProcessMetrics, error)
 	// pauseBinary is a sealed copy of berth-keeper, which the host keeps.
 	pauseBinary() (*os.File, error)
 	// bootID tells one run of the kernel from the next.

@@ -8,8 +8,8 @@ import (
 // Pod returns the pod with that id, or whose id alone begins so, and
 // its containers, the oldest first: all as they were at one moment after the call
 // began. Otherwise the error is ErrNotFound. It waits for nothing.
-func (m *Manager) Pod(id string) (*PodInfo, []*ContainerInfo, error) {
-	p, err := m.index.pod(id)
+func (b *base) Pod(id string) (*PodInfo, []*ContainerInfo, error) {
+	p, err := b.index.pod(id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -23,9 +23,9 @@ func (m *Manager) Pod(id string) (*PodInfo, []*ContainerInfo, error) {
 func byAge(a, b *ContainerInfo) int { return a.CreatedAt.Compare(b.CreatedAt) }
 
 // Pods lists the pods that f chooses, the oldest first. It waits for nothing.
-func (m *Manager) Pods(f PodFilter) []*PodInfo {
+func (b *base) Pods(f PodFilter) []*PodInfo {
 	var out []*PodInfo
-	for _, p := range m.index.allPods() {
+	for _, p := range b.index.allPods() {
 		if i := p.info.Load(); i != nil && f.matches(i) {
 			out = append(out, i)
 		}
@@ -36,8 +36,8 @@ func (m *Manager) Pods(f PodFilter) []*PodInfo {
 
 // Container returns the container with that id, or whose id alone begins so.
 // Otherwise the error is ErrNotFound.
-func (m *Manager) Container(id string) (*ContainerInfo, error) {
-	c, err := m.index.container(id)
+func (b *base) Container(id string) (*ContainerInfo, error) {
+	c, err := b.index.container(id)
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +50,9 @@ func (m *Manager) Container(id string) (*ContainerInfo, error) {
 
 // Containers lists the containers that f chooses, the oldest first. It waits for
 // nothing.
-func (m *Manager) Containers(f ContainerFilter) []*ContainerInfo {
+func (b *base) Containers(f ContainerFilter) []*ContainerInfo {
 	var out []*ContainerInfo
-	for _, c := range m.index.allContainers() {
+	for _, c := range b.index.allContainers() {
 		if i := c.info.Load(); i != nil && f.matches(i) {
 			out = append(out, i)
 		}

@@ -24,7 +24,8 @@ const closeTime = 10 * time.Second
 //	         │              │              ├─ hooks ──── specBuilder
 //	         │              │              └─ runtimes ─ specBuilder, keptPrograms
 //	         │              └─ namespaces ─── keptPrograms
-//	         └─ sessions ─── specBuilder, hooks, runtimes            all: base
+//	         ├─ sessions ─── specBuilder, hooks, runtimes
+//	         └─ statistics                                           all: base
 type Manager struct {
 	*base
 	*pods
@@ -32,6 +33,7 @@ type Manager struct {
 	*sessions
 	*namespaces
 	*keptPrograms
+	*statistics
 
 	unread  []string      // pods that Open left alone; it alone writes this
 	drained chan struct{} // closed when dispatch has ended
@@ -83,6 +85,7 @@ func assemble(b *base) *Manager {
 		sessions:     &sessions{base: b, builder: builder, hooks: hooks, runtimes: others},
 		namespaces:   namespaces,
 		keptPrograms: programs,
+		statistics:   &statistics{base: b},
 		drained:      make(chan struct{}),
 	}
 }
@@ -95,6 +98,7 @@ func (m *Manager) Close() error {
 	defer cancel()
 	m.tasks.close(ctx)
 	<-m.drained
+	m.gauges.close()
 	for _, c := range m.index.allContainers() {
 		if c.root != nil {
 			c.root.Close()

@@ -51,6 +51,8 @@ type Images interface {
 	VolumePath(key string, number int) string
 	RemoveSnapshot(key string) error // idempotent
 	Snapshots() ([]string, error)
+	SnapshotUsage(key string) (imagestore.SnapshotUsage, error) // waits for nothing
+	Mountpoint() string
 }
 
 // Keeper is the parent of all processes (*keeper.Client).

@@ -194,6 +194,9 @@ func (b *base) movePod(p *pod, e podEvent, change func(*podRecord)) error {
 	p.record = next
 	before := p.info.Load()
 	p.publish()
+	if to != PodReady {
+		b.gauges.drop(p.id)
+	}
 	b.events.happened(p.id, podPhase(before), podPhase(p.info.Load()), p, before)
 	return nil
 }

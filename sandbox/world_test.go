@@ -37,17 +37,20 @@ type world struct {
 	t   *testing.T
 	dir string
 
-	mu        sync.Mutex
-	boot      string
-	addresses map[string]bool                  // by pod
-	pins      map[string]bool                  // by path
-	cgroups   map[string]bool                  // by path
-	limits    map[string]*specs.LinuxResources // what cgroups were updated to
-	oom       map[string]bool                  // cgroups in which the kernel has killed
-	snapshots map[string]bool                  // by container
-	groups    []int                            // of processes, one for each launch
-	kept      map[string]*keptFake
-	connected *daemon
+	mu           sync.Mutex
+	boot         string
+	addresses    map[string]bool                  // by pod
+	pins         map[string]bool                  // by path
+	cgroups      map[string]bool                  // by path
+	limits       map[string]*specs.LinuxResources // what cgroups were updated to
+	oom          map[string]bool                  // cgroups in which the kernel has killed
+	usage        map[string]cgroup.Usage          // by cgroup
+	readings     map[string]int                   // by cgroup
+	closedMeters []string                         // by cgroup
+	snapshots    map[string]bool                  // by container
+	groups       []int                            // of processes, one for each launch
+	kept         map[string]*keptFake
+	connected    *daemon
 
 	command []string // what a container runs
 	busy    func()   // called in Network.Add
@@ -70,7 +73,7 @@ type keptFake struct {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), boot: "boot 1", addresses: map[string]bool{}, pins: map[string]bool{}, cgroups: map[string]bool{}, limits: map[string]*specs.LinuxResources{},
-		oom: map[string]bool{}, snapshots: map[string]bool{}, kept: map[string]*keptFake{}, command: []string{"sleep", "1000"},
+		oom: map[string]bool{}, usage: map[string]cgroup.Usage{}, readings: map[string]int{}, snapshots: map[string]bool{}, kept: map[string]*keptFake{}, command: []string{"sleep", "1000"},
 	}
 	rootfs := filepath.Join(w.dir, "rootfs", "etc")
 	if err := os.MkdirAll(rootfs, 0o755); err != nil {
@@ -324,6 +327,17 @@ func (i fakeImages) RemoveSnapshot(key string) error {
 	return i.do("remove snapshot", func() { delete(i.snapshots, key) })
 }
 
+func (i fakeImages) Mountpoint() string { return i.dir }
+
+func (i fakeImages) SnapshotUsage(key string) (imagestore.SnapshotUsage, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.snapshots[key] {
+		return imagestore.SnapshotUsage{}, imagestore.ErrNotFound
+	}
+	return imagestore.SnapshotUsage{Bytes: 4096, Inodes: 3, At: time.Now()}, nil
+}
+
 func (i fakeImages) Snapshots() (out []string, err error) {
 	err = i.do("list snapshots", func() { out = slices.Collect(maps.Keys(i.snapshots)) })
 	return out, err
@@ -441,6 +455,51 @@ func (h fakeHost) oomKilled(path string) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.oom[path], nil
+}
+
+// meter measures what the test says that cgroups use; one that isn't there is gone.
+func (h fakeHost) meter(path string) meter { return fakeMeter{h, path} }
+
+type fakeMeter struct {
+	host fakeHost
+	path string
+}
+
+func (f fakeMeter) Close() {
+	f.host.mu.Lock()
+	defer f.host.mu.Unlock()
+	f.host.closedMeters = append(f.host.closedMeters, f.path)
+}
+
+func (f fakeMeter) Usage() (*cgroup.Usage, error) {
+	f.host.mu.Lock()
+	defer f.host.mu.Unlock()
+	usage, ok := f.host.usage[f.path]
+	if !ok && !f.host.cgroups[f.path] {
+		return nil, cgroup.ErrGone
+	}
+	f.host.readings[f.path]++
+	out := usage
+	out.At = time.Now()
+	return &out, nil
+}
+
+func (f fakeMeter) Detail() (*cgroup.Detail, error) {
+	usage, err := f.Usage()
+	if err != nil {
+		return nil, err
+	}
+	return &cgroup.Detail{At: usage.At, MaxTasks: usage.Tasks}, nil
+}
+
+func (h fakeHost) openNetNS(string) (*os.File, error) { return os.Open(os.DevNull) }
+
+func (h fakeHost) counters(*os.File) ([]cni.InterfaceCounters, error) {
+	return []cni.InterfaceCounters{{Name: "net1", RxBytes: 1}, {Name: "eth0", RxBytes: 2}}, h.at("count")
+}
+
+func (h fakeHost) processes(string, int) (*ProcessMetrics, error) {
+	return &ProcessMetrics{At: time.Now(), Processes: 2}, h.at("look at processes")
 }
 
 func (h fakeHost) pauseBinary() (*os.File, error) { return nil, nil }

@@ -142,7 +142,7 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 
 // parts are what the CRI door stands on.
 func (r *rooms) parts(streams *stream.Server, log *logrus.Logger) cri.Parts {
-	return cri.Parts{Pods: r.pods, Containers: r.pods, Node: r.pods, Images: r.images, Programs: r.pods, Streams: streams, Log: log}
+	return cri.Parts{Pods: r.pods, Containers: r.pods, Node: r.pods, Images: r.images, Programs: r.pods, Streams: streams, Stats: r.pods, Log: log}
 }
 
 // close closes what is open, the sandbox first. The keeper ends when it keeps
