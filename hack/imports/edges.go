@@ -29,6 +29,8 @@ var Edges = []Edge{
 	{"sandbox", "oci/seccomp", "the default profile"},
 	{"sandbox", "oci/apparmor", "the default profile there, and whether others are loaded"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
+	{"sandbox", "oci/launch", "what the child noted of a launch is kept"},
+	{"sandbox", "oci/program", "and shown beside the steps of its program"},
 	{"sandbox", "cni", "a pod's place in the network"},
 	{"sandbox", "imagestore", "a container's root file system"},
 
