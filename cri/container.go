@@ -20,6 +20,7 @@ type Containers interface {
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	RemoveContainer(ctx context.Context, id string) error
 	Container(id string) (*sandbox.ContainerInfo, error)
+	ContainerDetails(id string) (*sandbox.ContainerDetails, error)
 	Containers(sandbox.ContainerFilter) []*sandbox.ContainerInfo
 	RunningContainer(id string) (full string, err error) // sandbox.ErrState when it does not run
 	ReopenContainerLog(ctx context.Context, id string) error
@@ -93,21 +94,15 @@ func (s *runtimeService) ContainerStatus(_ context.Context, req *v1.ContainerSta
 		return nil, err
 	}
 	out := &v1.ContainerStatusResponse{Status: encodeContainerStatus(container)}
-	if req.Verbose {
-		out.Info, err = encodeInfo(map[string]any{"info": containerDetails(container)})
+	if !req.Verbose {
+		return out, nil
 	}
+	details, err := s.containers.ContainerDetails(container.ID)
+	if err != nil {
+		return nil, err
+	}
+	out.Info, err = encodeInfo(map[string]any{"info": encodeContainerDetails(container, details)})
 	return out, err
-}
-
-// containerDetails is what crictl inspect shows below "info". The environment is
-// not in it.
-func containerDetails(in *sandbox.ContainerInfo) map[string]any {
-	return map[string]any{
-		"sandboxID":  in.PodID,
-		"pid":        in.PID,
-		"cgroup":     in.Cgroup,
-		"privileged": in.Config.Security.Privileged,
-	}
 }
 
 func (s *runtimeService) ListContainers(_ context.Context, req *v1.ListContainersRequest) (*v1.ListContainersResponse, error) {

@@ -19,6 +19,8 @@ type fakeRooms struct {
 	err        error // of every method that has one
 	pods       []*sandbox.PodInfo
 	containers []*sandbox.ContainerInfo
+	podDetails *sandbox.PodDetails
+	details    *sandbox.ContainerDetails
 	images     []*imagestore.Image
 	exec       sandbox.ExecResult
 	network    error
@@ -55,6 +57,18 @@ func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, 
 		}
 	}
 	return nil, nil, fmt.Errorf("pod %s: %w", id, sandbox.ErrNotFound)
+}
+func (f *fakeRooms) PodDetails(id string) (*sandbox.PodDetails, error) {
+	if f.podDetails == nil {
+		f.podDetails = &sandbox.PodDetails{}
+	}
+	return f.podDetails, f.note("PodDetails", id)
+}
+func (f *fakeRooms) ContainerDetails(id string) (*sandbox.ContainerDetails, error) {
+	if f.details == nil {
+		f.details = &sandbox.ContainerDetails{}
+	}
+	return f.details, f.note("ContainerDetails", id)
 }
 func (f *fakeRooms) Pods(filter sandbox.PodFilter) []*sandbox.PodInfo {
 	_ = f.note("Pods", filter)

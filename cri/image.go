@@ -95,7 +95,7 @@ func (s *imageService) ImageStatus(_ context.Context, req *v1.ImageStatusRequest
 	}
 	out := &v1.ImageStatusResponse{Image: encodeImage(image)}
 	if req.Verbose {
-		out.Info, err = encodeInfo(map[string]any{"info": map[string]any{"imageSpec": image.Config}})
+		out.Info, err = encodeInfo(map[string]any{"info": encodeImageDetails(image)})
 	}
 	return out, err
 }

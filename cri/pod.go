@@ -18,6 +18,7 @@ type Pods interface {
 	StopPod(ctx context.Context, id string) error
 	RemovePod(ctx context.Context, id string) error
 	Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error)
+	PodDetails(id string) (*sandbox.PodDetails, error)
 	Pods(sandbox.PodFilter) []*sandbox.PodInfo
 	Events(ctx context.Context, f func(*sandbox.Event) error) error
 	ReadyPod(id string) (full string, err error) // sandbox.ErrState when it is not ready
@@ -86,18 +87,15 @@ func (s *runtimeService) PodSandboxStatus(_ context.Context, req *v1.PodSandboxS
 	for _, c := range containers {
 		out.ContainersStatuses = append(out.ContainersStatuses, encodeContainerStatus(c))
 	}
-	if req.Verbose {
-		out.Info, err = encodeInfo(map[string]any{"info": podDetails(pod)})
+	if !req.Verbose {
+		return out, nil
 	}
+	details, err := s.pods.PodDetails(pod.ID)
+	if err != nil {
+		return nil, err
+	}
+	out.Info, err = encodeInfo(map[string]any{"info": encodePodDetails(pod, details)})
 	return out, err
-}
-
-// podDetails is what crictl inspectp shows below "info".
-func podDetails(in *sandbox.PodInfo) map[string]any {
-	return map[string]any{
-		"networkNamespace": in.NetNS,
-		"cgroupParent":     in.Config.CgroupParent,
-	}
 }
 
 func (s *runtimeService) ListPodSandbox(_ context.Context, req *v1.ListPodSandboxRequest) (*v1.ListPodSandboxResponse, error) {

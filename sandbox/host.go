@@ -100,7 +100,8 @@ func (l *linux) unpin(path string) error { return mount.Unpin(path) }
 
 var procNamespaces = map[specs.LinuxNamespaceType]string{
 	specs.PIDNamespace: "pid", specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc",
-	specs.UTSNamespace: "uts", specs.UserNamespace: "user",
+	specs.UTSNamespace: "uts", specs.UserNamespace: "user", specs.MountNamespace: "mnt",
+	specs.CgroupNamespace: "cgroup", specs.TimeNamespace: "time",
 }
 
 func (l *linux) namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, error) {

@@ -25,6 +25,7 @@ const closeTime = 10 * time.Second
 //	         │              │              └─ runtimes ─ specBuilder, keptPrograms
 //	         │              └─ namespaces ─── keptPrograms
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
+//	         ├─ details ──── specBuilder, keptPrograms
 //	         └─ statistics                                           all: base
 type Manager struct {
 	*base
@@ -34,6 +35,7 @@ type Manager struct {
 	*namespaces
 	*keptPrograms
 	*statistics
+	*details
 
 	unread  []string      // pods that Open left alone; it alone writes this
 	drained chan struct{} // closed when dispatch has ended
@@ -86,6 +88,7 @@ func assemble(b *base) *Manager {
 		namespaces:   namespaces,
 		keptPrograms: programs,
 		statistics:   &statistics{base: b},
+		details:      &details{base: b, builder: builder, programs: programs},
 		drained:      make(chan struct{}),
 	}
 }

@@ -47,6 +47,8 @@ type pod struct {
 	shm        *os.File                              // detached tmpfs; nil: the host's /dev/shm
 	pause      *process                              // PID 1 of a shared PID namespace
 
+	firstPID atomic.Int64 // that of pause, for those who only want to say it
+
 	programs programs // that were launched for it; see explain.go
 }
 
@@ -164,6 +166,7 @@ func (p *pod) release() error {
 	}
 	if p.pause != nil {
 		p.pause.release()
+		p.firstPID.Store(0)
 	}
 	p.namespaces, p.shm, p.pause = nil, nil, nil
 	return errors.Join(errs...)

@@ -28,6 +28,7 @@ func (r *podRun) startPause() step {
 				return err
 			}
 			r.p.pause = proc
+			r.p.firstPID.Store(int64(proc.pid))
 			ns, err := r.pods.host.namespace(proc, specs.PIDNamespace)
 			if err != nil {
 				return err

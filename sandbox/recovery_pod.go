@@ -58,6 +58,7 @@ func (r *recovery) pause(p *pod) error {
 		return fmt.Errorf("pause process: %w", errLost)
 	}
 	p.pause = newProcess(kept.PID, kept.PidFD)
+	p.firstPID.Store(int64(kept.PID))
 	if kept.Exit != nil {
 		return errPauseEnded
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/cri"
@@ -131,10 +132,16 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 			MountOptions:              attributes,
 		},
 		Info: func() map[string]any {
+			network := "OK" // as containerd says it
+			if err := r.network.Status(); err != nil {
+				network = err.Error()
+			}
 			return map[string]any{
-				"config":  cfg,
-				"version": version + revision(),
-				"keeper":  map[string]any{"pid": r.keeper.PID()},
+				"config":            cfg,
+				"version":           version + revision(),
+				"golang":            runtime.Version(),
+				"keeper":            map[string]any{"pid": r.keeper.PID()},
+				"lastCNILoadStatus": network,
 			}
 		},
 	}

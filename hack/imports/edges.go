@@ -28,6 +28,8 @@ var Edges = []Edge{
 	{"sandbox", "oci/cgroup", "a container's limits and its end"},
 	{"sandbox", "oci/seccomp", "the default profile"},
 	{"sandbox", "oci/apparmor", "the default profile there, and whether others are loaded"},
+	{"sandbox", "oci/launch", "when a launch did what: its part of a timeline"},
+	{"sandbox", "oci/program", "what the steps of a timeline are called"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
 	{"sandbox", "oci/launch", "what the child noted of a launch is kept"},
 	{"sandbox", "oci/program", "and shown beside the steps of its program"},
