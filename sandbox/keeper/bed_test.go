@@ -73,9 +73,9 @@ func (b *bed) connect() *Client {
 		// A failed test may have left the client with a keeper that it was just about to use.
 		if dir, err := os.Open(b.cfg.Dir); err == nil {
 			defer dir.Close()
-			if conn, err := connect(dir); err == nil {
+			if conn, err := connect(dir, b.cfg.patience()); err == nil {
 				defer conn.Close()
-				hello, kept, _ := greet(conn)
+				hello, kept, _ := greet(conn, b.cfg.patience())
 				closeKept(kept)
 				endKeeper(b.t, hello.PID, b.cfg.StateDir)
 			}
@@ -344,12 +344,12 @@ func stranger(path string) {
 		fmt.Println(err)
 		return
 	}
-	conn, err := connect(dir)
+	conn, err := connect(dir, patience)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	if _, _, err := greet(conn); errors.Is(err, io.EOF) || gone(err) {
+	if _, _, err := greet(conn, patience); errors.Is(err, io.EOF) || gone(err) {
 		fmt.Println("end of conversation")
 	} else {
 		fmt.Println("greeted:", err)

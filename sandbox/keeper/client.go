@@ -15,18 +15,15 @@ import (
 // Client is the daemon's connection to its keeper, and its duplicate of all that the keeper holds. Its
 // methods may be called concurrently.
 type Client struct {
-	cfg      Config
-	kept     []Kept
-	line     *line
-	holdings *holdings
-	closing  sync.Once
-	wg       sync.WaitGroup
+	kept    []Kept
+	closing sync.Once
+	*upkeep
 }
 
 // Connect connects to the keeper that serves cfg.Dir, or starts one when there is none. ErrBusy: it
 // serves another daemon. Several clients that connect at once start one keeper, and one of them gets it.
 func Connect(ctx context.Context, cfg Config) (*Client, error) {
-	c := &Client{cfg: cfg, line: newLine(), holdings: newHoldings()}
+	c := &Client{upkeep: &upkeep{cfg: cfg, line: newLine(), holdings: newHoldings()}}
 	conn, hello, kept, err := cfg.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -41,14 +38,10 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("take over %q: %w", k.record.Key, err)
 		}
 	}
-	l := newLink(conn, hello.PID)
+	l := newLink(conn, hello)
 	c.line.use(l)
-	c.wg.Add(2)
-	go c.receive(l) // ends with the connection
-	go func() {     // ends by Close
-		defer c.wg.Done()
-		c.holdings.exits.run(c.line.done)
-	}()
+	c.tend(l)
+	c.wg.Go(func() { c.holdings.exits.run(c.line.done) }) // ends by Close
 	return c, nil
 }
 
@@ -56,11 +49,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 func (c *Client) Kept() []Kept { return c.kept }
 
 // PID returns the keeper's process id.
-func (c *Client) PID() int {
-	c.line.mu.Lock()
-	defer c.line.mu.Unlock()
-	return c.line.pid
-}
+func (c *Client) PID() int { return c.line.keeper() }
 
 // Exits returns the ends of all processes, oneshots included, in the order in which the keeper told
 // them; somebody must read it. What was not forgotten comes again after the next Connect. It is closed

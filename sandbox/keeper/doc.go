@@ -18,6 +18,7 @@
 //   - The keeper dies: the Client sees the end of the connection, starts a new one and hands it
 //     everything (adopt). Calls wait meanwhile; only a Launch under way fails, with ErrInterrupted,
 //     its child killed.
+//   - The keeper hangs: it is killed (hang.go).
 //   - The daemon dies: the keeper goes on. The next Connect gets everything back (Kept).
 //
 // The client knows no pod and no container: a key is a string to it, a program a value with Marshal.
@@ -26,5 +27,6 @@
 //
 //	keeper.sock   the keeper's socket: unix, SOCK_SEQPACKET, never abstract
 //	keeper.log    what the keeper says, and its last words should it crash
+//	pid           which process the keeper is
 //	lock          flock held while a daemon connects, so that two don't start two keepers
 package keeper

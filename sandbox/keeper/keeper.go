@@ -35,7 +35,9 @@ type Config struct {
 	// Enter puts a freshly started keeper where it belongs (a cgroup of its own) before it is used.
 	// Optional; an error is logged and tolerated.
 	Enter func(pid int) error
-	Log   logrus.FieldLogger
+	// Patience is how long a keeper may take to answer. One that took longer three times in a row is killed. 0: 10 s.
+	Patience time.Duration
+	Log      logrus.FieldLogger
 }
 
 // Launch is a program to run and what to do with the process.

@@ -16,8 +16,10 @@ var errLost = errors.New("connection to keeper lost")
 
 // link is a connection to a keeper, with the calls that wait for an answer.
 type link struct {
-	conn *wire.Conn
-	pid  int
+	conn   *wire.Conn
+	pid    int
+	pinged bool          // the keeper answers pings
+	over   chan struct{} // closed by end
 
 	mu    sync.Mutex
 	ended bool
@@ -44,8 +46,11 @@ type answer struct {
 
 func refusal(err error) answer { return answer{err: err, pidfd: -1} }
 
-func newLink(conn *wire.Conn, pid int) *link {
-	return &link{conn: conn, pid: pid, calls: make(map[uint32]*call)}
+func newLink(conn *wire.Conn, keeper wire.Hello) *link {
+	return &link{
+		conn: conn, pid: keeper.PID, pinged: keeper.Version >= wire.Pinged,
+		over: make(chan struct{}), calls: make(map[uint32]*call),
+	}
 }
 
 // call sends a request and waits for its answer. errLost: the connection ended first.
@@ -107,9 +112,11 @@ func (l *link) withdraw(cl *call) bool {
 	return false
 }
 
-// end closes the connection and returns the calls that wait. No call is made on it any more.
+// end closes the connection and returns the calls that wait. No call is made on it any more. It is
+// called once.
 func (l *link) end() map[uint32]*call {
 	l.conn.Close()
+	close(l.over)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	calls := l.calls
@@ -141,6 +148,13 @@ type line struct {
 
 func newLine() *line {
 	return &line{done: make(chan struct{}), changed: make(chan struct{})}
+}
+
+// keeper is the process id of the present keeper, or of the last one.
+func (n *line) keeper() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pid
 }
 
 // use makes l the link that calls go to, unless it has ended already.

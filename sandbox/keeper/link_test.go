@@ -28,7 +28,7 @@ func linked(t *testing.T) (*link, *wire.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close(); peer.Close() })
-	return newLink(conn, 1), peer
+	return newLink(conn, wire.Hello{PID: 1}), peer
 }
 
 func TestLinkCall(t *testing.T) {

@@ -2,15 +2,29 @@ package keeper
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/berth-runtime/berth/sandbox/keeper/wire"
 	"golang.org/x/sys/unix"
 )
 
+// upkeep keeps the connection to a keeper, whichever that is.
+type upkeep struct {
+	cfg      Config
+	line     *line
+	holdings *holdings
+	wg       sync.WaitGroup
+}
+
+// tend serves a connection until it ends.
+func (u *upkeep) tend(l *link) {
+	u.wg.Go(func() { u.receive(l) })
+	u.wg.Go(func() { u.watch(l) })
+}
+
 // receive is a connection's life: it hands out answers and exits, and sees to a new connection when
 // this one ends.
-func (c *Client) receive(l *link) {
-	defer c.wg.Done()
+func (u *upkeep) receive(l *link) {
 	for {
 		m, err := l.conn.Receive()
 		if err != nil {
@@ -20,22 +34,22 @@ func (c *Client) receive(l *link) {
 		case wire.KindStarted:
 			l.started(m)
 		case wire.KindDone:
-			c.answered(l, m)
+			u.answered(l, m)
 		case wire.KindExit:
 			if r, err := wire.ParseRecord(m.Body, len(m.Files)); err == nil && r.Exit != nil {
-				c.holdings.exited(r)
+				u.holdings.exited(r)
 			}
 			m.CloseFiles()
 		default:
 			m.CloseFiles()
 		}
 	}
-	c.lost(l)
+	u.lost(l)
 }
 
 // answered hands an answer to whoever waits for it. What was launched is held before: its exit may be
 // the next message.
-func (c *Client) answered(l *link, m wire.Message) {
+func (u *upkeep) answered(l *link, m wire.Message) {
 	cl := l.take(m.ID)
 	if cl == nil {
 		m.CloseFiles()
@@ -53,19 +67,19 @@ func (c *Client) answered(l *link, m wire.Message) {
 	a := answer{result: r, err: err, pidfd: -1}
 	switch {
 	case err == nil && cl.launch != nil:
-		a = c.launched(l, cl, r, &m)
+		a = u.launched(l, cl, r, &m)
 	case err == nil && cl.kind == wire.KindShutdown:
-		c.line.hangUp() // before the connection's end is taken for the keeper's death
+		u.line.hangUp() // before the connection's end is taken for the keeper's death
 	}
 	m.CloseFiles()
 	cl.reply <- a
 }
 
 // launched holds a process that was launched, and takes its pidfd out of the message.
-func (c *Client) launched(l *link, cl *call, r wire.Result, m *wire.Message) answer {
+func (u *upkeep) launched(l *link, cl *call, r wire.Result, m *wire.Message) answer {
 	dups, err := dupAll(m.Files)
 	if err == nil && len(dups) == 1 {
-		c.holdings.launched(cl, r.PID, m.Files[0])
+		u.holdings.launched(cl, r.PID, m.Files[0])
 		m.Files = nil
 		return answer{result: r, pidfd: dups[0]}
 	}
@@ -77,9 +91,9 @@ func (c *Client) launched(l *link, cl *call, r wire.Result, m *wire.Message) ans
 
 // lost answers for all calls on a connection that ended, and gets a new one if it was in use. Whoever is
 // answered finds the dead link gone: to wait for a link then is to wait for the next keeper.
-func (c *Client) lost(l *link) {
+func (u *upkeep) lost(l *link) {
 	calls := l.end()
-	again := c.line.lose(l)
+	again := u.line.lose(l)
 	for _, cl := range calls {
 		if cl.child >= 0 {
 			_ = unix.PidfdSendSignal(cl.child, unix.SIGKILL, nil, 0) // ESRCH: it is gone
@@ -89,7 +103,6 @@ func (c *Client) lost(l *link) {
 		cl.reply <- refusal(errLost)
 	}
 	if again {
-		c.wg.Add(1)
-		go c.recover(l.pid) // ends with a new connection, or by Close
+		u.wg.Go(func() { u.recover(l.pid) }) // ends with a new connection, or by Close
 	}
 }

@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	busyPatience  = 2 * time.Second  // for a keeper to notice that its last daemon is dead
-	helloPatience = 10 * time.Second // for a keeper to answer and tell what it keeps
-	logMost       = 1 << 20          // bytes of keeper.log, beyond which a new keeper begins it anew
+	busyPatience = 2 * time.Second // for a keeper to notice that its last daemon is dead
+	logMost      = 1 << 20         // bytes of keeper.log, beyond which a new keeper begins it anew
 )
 
 // keptMessage is what a keeper tells of one key when a client connects.
@@ -48,24 +47,22 @@ func (cfg Config) dial(ctx context.Context) (*wire.Conn, wire.Hello, []keptMessa
 		return nil, wire.Hello{}, nil, fmt.Errorf("open keeper's directory: %w", err)
 	}
 	defer dir.Close()
+	missed := 0
 	for start := time.Now(); ; {
-		conn, err := connect(dir)
-		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
-			if err = cfg.startKeeper(dir); err == nil {
-				conn, err = connect(dir)
-			}
-		}
-		if err != nil {
-			return nil, wire.Hello{}, nil, err
-		}
-		hello, kept, err := greet(conn)
-		if err == nil {
-			return conn, hello, kept, nil
-		}
-		conn.Close()
+		conn, hello, kept, err := cfg.meet(dir)
 		// A keeper may be dying just now; the next connect finds it dead, and another is started.
 		dying := errors.Is(err, io.EOF) || gone(err)
-		if !errors.Is(err, ErrBusy) && !dying || time.Since(start) > busyPatience {
+		switch {
+		case err == nil:
+			return conn, hello, kept, nil
+		case silent(err):
+			if missed++; missed%mostMissed == 0 {
+				if err := cfg.killSilent(ctx); err != nil {
+					return nil, wire.Hello{}, nil, err
+				}
+			}
+			start = time.Now()
+		case !errors.Is(err, ErrBusy) && !dying || time.Since(start) > busyPatience:
 			return nil, wire.Hello{}, nil, err
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
@@ -74,15 +71,34 @@ func (cfg Config) dial(ctx context.Context) (*wire.Conn, wire.Hello, []keptMessa
 	}
 }
 
-// greet says hello and takes the list of what is kept.
-func greet(conn *wire.Conn) (hello wire.Hello, kept []keptMessage, err error) {
+// meet connects to the keeper, after it started one if there was none, and greets it.
+func (cfg Config) meet(dir *os.File) (*wire.Conn, wire.Hello, []keptMessage, error) {
+	conn, err := connect(dir, cfg.patience())
+	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
+		if err = cfg.startKeeper(dir); err == nil {
+			conn, err = connect(dir, cfg.patience())
+		}
+	}
+	if err != nil {
+		return nil, wire.Hello{}, nil, err
+	}
+	hello, kept, err := greet(conn, cfg.patience())
+	if err != nil {
+		conn.Close()
+		return nil, wire.Hello{}, nil, err
+	}
+	return conn, hello, kept, nil
+}
+
+// greet says hello and takes the list of what is kept, each message of which the keeper has some time for.
+func greet(conn *wire.Conn, patience time.Duration) (hello wire.Hello, kept []keptMessage, err error) {
 	defer func() {
 		if err != nil {
 			closeKept(kept)
 			kept = nil
 		}
 	}()
-	if err := conn.SetDeadline(time.Now().Add(helloPatience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return hello, nil, fmt.Errorf("greet keeper: %w", err)
 	}
 	mine := wire.Hello{Version: wire.Version, PID: os.Getpid()}
@@ -97,7 +113,7 @@ func greet(conn *wire.Conn) (hello wire.Hello, kept []keptMessage, err error) {
 	if hello, err = wire.ParseHello(m.Body); err != nil || m.Kind != wire.KindHello {
 		return hello, nil, fmt.Errorf("greet keeper: no hello: %w", errors.Join(err, wire.ErrFormat))
 	}
-	if hello.Version != wire.Version {
+	if hello.Version < wire.Oldest || hello.Version > wire.Version {
 		return hello, nil, fmt.Errorf("greet keeper: it speaks version %d, this daemon %d", hello.Version, wire.Version)
 	}
 	if hello.Refused {
@@ -117,6 +133,9 @@ func greet(conn *wire.Conn) (hello wire.Hello, kept []keptMessage, err error) {
 			return hello, kept, fmt.Errorf("list what keeper keeps: %w", errors.Join(errKept, err, m.Err))
 		}
 		kept = append(kept, keptMessage{r, m.Files})
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			return hello, kept, fmt.Errorf("list what keeper keeps: %w", err)
+		}
 	}
 }
 
@@ -125,12 +144,21 @@ func socketAddr(dir *os.File) *unix.SockaddrUnix {
 	return &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/keeper.sock"}
 }
 
-func connect(dir *os.File) (*wire.Conn, error) {
+// connect waits, but not longer, for a keeper whose queue of connections is full.
+func connect(dir *os.File, patience time.Duration) (*wire.Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make socket: %w", err)
 	}
-	if err := unix.Connect(fd, socketAddr(dir)); err != nil {
+	bound := unix.NsecToTimeval(patience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &bound); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("bound wait for keeper: %w", err)
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Connect(fd, socketAddr(dir))
+	}
+	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect to keeper: %w", err)
 	}
@@ -149,7 +177,7 @@ func (cfg Config) removeSocket(ctx context.Context) error {
 		return fmt.Errorf("open keeper's directory: %w", err)
 	}
 	defer dir.Close()
-	if conn, err := connect(dir); err == nil {
+	if conn, err := connect(dir, cfg.patience()); err == nil {
 		conn.Close() // another daemon was quicker, and this is its keeper
 		return nil
 	}
@@ -193,6 +221,9 @@ func (cfg Config) startKeeper(dir *os.File) error {
 		return fmt.Errorf("execute %s: %w", cfg.Binary, err)
 	}
 	entry := cfg.Log.WithField("pid", p.Pid)
+	if err := cfg.noteKeeper(p.Pid); err != nil {
+		entry.WithError(err).Warn("keeper could not be killed should it hang while no daemon knows it")
+	}
 	// -999: the last to go when memory ends. Lowering it takes CAP_SYS_RESOURCE, which not every node grants.
 	if err := os.WriteFile("/proc/"+strconv.Itoa(p.Pid)+"/oom_score_adj", []byte("-999"), 0); err != nil {
 		entry.WithError(err).Warn("keeper is not protected from the OOM killer")

@@ -75,6 +75,16 @@ func (d *Daemon) KillKeeper() {
 	})
 }
 
+// StopKeeper stops the keeper, as a debugger does that is forgotten.
+func (d *Daemon) StopKeeper() {
+	d.t.Helper()
+	keeper := d.Keeper()
+	if keeper == 0 {
+		d.t.Fatal("there is no keeper to stop")
+	}
+	d.must(unix.Kill(keeper, unix.SIGSTOP))
+}
+
 // Eventually waits until what is true.
 func (d *Daemon) Eventually(what string, is func() bool) {
 	d.t.Helper()

@@ -40,6 +40,10 @@ func (s *Server) request(ses *session, m wire.Message) {
 		s.reopen(ses, m.ID, r, f)
 	case wire.KindAttach:
 		s.attach(ses, m.ID, r, f)
+	case wire.KindPing:
+		f.close()
+		s.table.empty() // as every request does, it takes the table's lock: a keeper that can't hangs
+		ses.answer(m.ID, wire.Result{})
 	case wire.KindShutdown:
 		f.close()
 		s.shutdown(ses, m.ID)

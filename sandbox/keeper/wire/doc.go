@@ -10,7 +10,8 @@
 //	                    ◀────────────────── Kept{record}, one for each key, with its descriptors
 //	                    ◀────────────────── Listed
 //	Launch, Adopt, Hold, Forget, Abort,
-//	Reopen, Attach, Shutdown: {id, record}▶
+//	Reopen, Attach, Shutdown,
+//	Ping: {id, record} ───────────────────▶
 //	                    ◀────────────────── Started{id} with a pidfd, launches only
 //	                    ◀────────────────── Done{id, result}, once for each request, in any order
 //	                    ◀────────────────── Exit{record}, whenever a process ended

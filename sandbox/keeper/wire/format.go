@@ -13,8 +13,13 @@ import (
 )
 
 // Version is the version of the format that this package speaks. A later one may append fields to
-// bodies: decoders ignore what follows the fields that they know.
-const Version = 3
+// bodies: decoders ignore what follows the fields that they know. Oldest is what a daemon still talks
+// to; a keeper before Pinged takes no pings.
+const (
+	Version = 4
+	Pinged  = 4
+	Oldest  = 3
+)
 
 // ErrFormat is what errors about malformed bytes wrap.
 var ErrFormat = errors.New("malformed keeper message")
@@ -39,6 +44,7 @@ const (
 	KindExit
 	kindMore // further descriptors of the message before
 	KindAttach
+	KindPing
 	kindEnd // no kind: their number
 )
 
