@@ -88,7 +88,7 @@ func TestRootConfigure(t *testing.T) {
 	}
 	podif.Reachable(context.Background(), pod, "eth0", []netip.Addr{netip.MustParseAddr("fd00::2")})
 	groups, err := pod.Groups6(index)
-	if err != nil || !slices.Contains(groups, netip.MustParseAddr("ff02::1:ff00:2")) {
+	if err != nil || !slices.Contains(groups[index], netip.MustParseAddr("ff02::1:ff00:2")) {
 		t.Errorf("groups %v, %v", groups, err)
 	}
 	if err := podif.Check(pod, "eth0", result); err != nil {
