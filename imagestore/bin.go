@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,16 +24,15 @@ type bin struct {
 
 // throw moves path, which is on the same file system, into the bin. A path that isn't there is a success.
 func (b *bin) throw(path string) error {
-	into, err := os.MkdirTemp(b.dir, binPrefix)
-	if err != nil {
+	gone := filepath.Join(b.dir, binPrefix+rand.Text())
+	if err := os.Rename(path, gone); err != nil {
+		if os.IsNotExist(err) {
+			return nil
+		}
 		return err
 	}
-	err = os.Rename(path, filepath.Join(into, "x"))
-	b.remove(into)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	return err
+	b.remove(gone)
+	return nil
 }
 
 // remove deletes a directory of the bin.

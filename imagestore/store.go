@@ -85,8 +85,10 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 			return nil, err
 		}
 	}
-	if err := spread(filepath.Join(root, "unpacking")); err != nil {
-		return nil, err
+	for _, dir := range []string{"staging", "unpacking"} {
+		if err := spread(filepath.Join(root, dir)); err != nil {
+			return nil, err
+		}
 	}
 	if err := makeMountpoints(filepath.Join(root, mountpoints)); err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ const topDirFlag = 0x00020000
 // spread asks ext4 to place the directories made in dir far from each other (FS_TOPDIR_FL), each with room for what will be below it. Otherwise
 // they go to the same few block groups, also after images were deleted from those; ext4 doesn't give inodes out again for up to six minutes
 // after they were deleted, and every file that is made searches past all of these: on a node that had just deleted images, pulling one of
-// 20,000 files took four times the processor time. File systems without such a flag have no need of it.
+// 20,000 files took four times the processor time, and mounting a container's overlay, which makes seven, took 2 ms instead of 0.3. File systems without such a flag have no need of it.
 func spread(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
