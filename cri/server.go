@@ -37,6 +37,7 @@ func NewServer(cfg Config, parts Parts) *Server {
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
+		grpc.NumStreamWorkers(4),
 		grpc.UnaryInterceptor(door.unary),
 		grpc.StreamInterceptor(door.stream),
 	)

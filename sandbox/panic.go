@@ -27,6 +27,7 @@ func guarded(f func() error) (err error) {
 			err = &panicError{value: v, stack: debug.Stack()}
 		}
 	}()
+	roomy()
 	return f()
 }
 
