@@ -24,6 +24,8 @@ type Config struct {
 	MaxLogLine int `toml:"max_log_line"`
 	// ShmSize is the size of a pod's /dev/shm, in bytes.
 	ShmSize int64 `toml:"shm_size"`
+	// SpareNamespaces: one set is made ahead for the next pod.
+	SpareNamespaces bool `toml:"spare_namespaces"`
 	// AppArmorProfile is the profile of containers that ask for none, loaded at the start; "": none.
 	AppArmorProfile string `toml:"apparmor_profile"`
 	// Rlimits are what every process starts with: "nofile=1024:524288", soft and hard, or one number for both.
@@ -47,7 +49,7 @@ const defaultNetNSDir = "/run/netns"
 
 // DefaultConfig is what holds where the configuration file is silent.
 func DefaultConfig() Config {
-	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, AppArmorProfile: "berth-default", Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
+	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, SpareNamespaces: true, AppArmorProfile: "berth-default", Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
 }
 
 // Validate returns every mistake in c, each named by its key.

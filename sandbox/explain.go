@@ -114,27 +114,35 @@ func (kp *keptPrograms) programFile(podID, name string) string {
 	return filepath.Join(kp.cfg.podFiles(podID), "programs", name+".gz")
 }
 
-// keepProgram keeps the text of a program that was launched: proc is the process that came of it, err what
-// became of it instead. It does not wait for that. ordered is launch.Now of the order.
+// keepProgram keeps the text of a program that was launched, see launched. It does not wait for that.
 func (kp *keptPrograms) keepProgram(n *launchNote, l *oci.Launch, ordered int64, proc *keeper.Process, err error) {
+	kp.keep(launched(n, l, ordered, proc, err))
+}
+
+// launched is the program of a launch that has ended just now: proc is the process that came of it, err what became
+// of it instead. ordered is launch.Now of the order. Nil when n is, or when there was no program.
+func launched(n *launchNote, l *oci.Launch, ordered int64, proc *keeper.Process, err error) *freshProgram {
 	if n == nil || l.Program == nil {
-		return
+		return nil
 	}
 	timed := timedLaunch{program: l.Program, ordered: ordered, done: launch.Now()}
 	took := time.Duration(timed.done - ordered).Round(time.Microsecond)
-	launched := time.Now().Add(-took).Format(time.RFC3339Nano) + "; "
+	when := time.Now().Add(-took).Format(time.RFC3339Nano) + "; "
 	if err == nil {
 		timed.times = proc.Times
-		launched += fmt.Sprintf("process %d was at its end %v after the order", proc.PID, took)
+		when += fmt.Sprintf("process %d was at its end %v after the order", proc.PID, took)
 	} else {
-		launched += fmt.Sprintf("failed %v after the order: %v", took, err)
+		when += fmt.Sprintf("failed %v after the order: %v", took, err)
 	}
 	n.watch.launched(timed)
-	kp.keep(&freshProgram{note: n, launched: launched, launch: timed})
+	return &freshProgram{note: n, launched: when, launch: timed}
 }
 
-// keep remembers something that is to be written soon.
+// keep remembers something that is to be written soon; nil is nothing.
 func (kp *keptPrograms) keep(fresh *freshProgram) {
+	if fresh == nil {
+		return
+	}
 	n := fresh.note
 	n.pod.programs.Lock()
 	if n.pod.programs.fresh == nil {

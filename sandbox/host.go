@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,8 @@ type host interface {
 	// pin shows a network namespace at a path; unpin is idempotent.
 	pin(namespace *os.File, path string) error
 	unpin(path string) error
+	// setHostname names the host that a UTS namespace is.
+	setHostname(uts *os.File, name string) error
 	// namespace opens a namespace of a process.
 	namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, error)
 	// terminal makes that of a container's first process, joinTerminal one more for an exec.
@@ -102,6 +105,36 @@ var procNamespaces = map[specs.LinuxNamespaceType]string{
 	specs.PIDNamespace: "pid", specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc",
 	specs.UTSNamespace: "uts", specs.UserNamespace: "user", specs.MountNamespace: "mnt",
 	specs.CgroupNamespace: "cgroup", specs.TimeNamespace: "time",
+}
+
+func (l *linux) setHostname(uts *os.File, name string) error {
+	return inNamespace(uts, specs.UTSNamespace, func() error {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			return fmt.Errorf("set hostname %q: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// inNamespace runs f on a thread in a network or UTS namespace. A thread that can't come back stays locked, and ends with the
+// goroutine (runtime.LockOSThread), whose last work this is to be.
+func inNamespace(there *os.File, kind specs.LinuxNamespaceType, f func() error) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/" + procNamespaces[kind])
+	if err == nil {
+		defer home.Close()
+		err = unix.Setns(int(there.Fd()), 0)
+	}
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter %s namespace %s: %w", kind, there.Name(), err)
+	}
+	err = f()
+	if back := unix.Setns(int(home.Fd()), 0); back != nil {
+		return errors.Join(err, fmt.Errorf("leave %s namespace %s: %w", kind, there.Name(), back))
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 func (l *linux) namespace(p *process, kind specs.LinuxNamespaceType) (*os.File, error) {

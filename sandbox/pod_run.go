@@ -13,9 +13,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
-	"github.com/berth-runtime/berth/oci"
-	"github.com/berth-runtime/berth/oci/launch"
-	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -91,6 +88,9 @@ func (ps *pods) runPod(ctx context.Context, config *spec.Pod) (string, error) {
 		return "", errors.Join(err, r.down(ctx))
 	}
 	ps.log.WithFields(logrus.Fields{"pod": id, "took": time.Since(start)}).Info("pod runs")
+	if fitsSpare(config) {
+		ps.namespaces.restock()
+	}
 	return id, nil
 }
 
@@ -172,89 +172,9 @@ func (r *podRun) makeNamespaces(kinds []specs.LinuxNamespaceType) step {
 	}
 }
 
-// podNamespaces lists the namespaces that a pod has of its own, beside the PID one
-// which comes with its pause process.
-func podNamespaces(config *spec.Pod) []specs.LinuxNamespaceType {
-	var kinds []specs.LinuxNamespaceType
-	n := config.Security.Namespaces
-	if n.OwnUser() != nil {
-		kinds = append(kinds, specs.UserNamespace)
-	}
-	if n.Network != spec.NamespaceNode {
-		kinds = append(kinds, specs.NetworkNamespace, specs.UTSNamespace)
-	}
-	if n.IPC != spec.NamespaceNode {
-		kinds = append(kinds, specs.IPCNamespace)
-	}
-	return kinds
-}
-
 // sharesPIDs says whether the pod's containers share a PID namespace.
 func sharesPIDs(config *spec.Pod) bool {
 	return config.Security.Namespaces.PID == spec.NamespacePod
-}
-
-// makeNamespaces runs the program that makes a pod's namespaces. A keeper that
-// dies meanwhile has a successor, and the program did nothing that lasts.
-func (ns *namespaces) makeNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType, watch *stopwatch) (map[specs.LinuxNamespaceType]*os.File, error) {
-	namespaces, err := ns.tryNamespaces(ctx, p, kinds, watch)
-	if errors.Is(err, keeper.ErrInterrupted) {
-		return ns.tryNamespaces(ctx, p, kinds, watch)
-	}
-	return namespaces, err
-}
-
-func (ns *namespaces) tryNamespaces(ctx context.Context, p *pod, kinds []specs.LinuxNamespaceType, watch *stopwatch) (map[specs.LinuxNamespaceType]*os.File, error) {
-	in := oci.Pod{Namespaces: kinds, Hostname: p.config.Hostname, Sysctls: p.config.Sysctls}
-	if user := p.config.Security.Namespaces.OwnUser(); user != nil {
-		in.UIDs, in.GIDs = linuxMappings(user.UIDs), linuxMappings(user.GIDs)
-	}
-	note := &launchNote{pod: p, name: namespacesProgram, what: fmt.Sprintf("pod: %s, %s: its namespaces", p.id, p.title()), watch: watch}
-	return ns.launchNamespaces(ctx, namespacesKey+p.id, in, note)
-}
-
-// userNamespace makes a user namespace for its mapping alone; the caller closes it.
-func (ns *namespaces) userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.File, error) {
-	kinds := []specs.LinuxNamespaceType{specs.UserNamespace}
-	made, err := ns.launchNamespaces(ctx, namespacesKey+newID(), oci.Pod{Namespaces: kinds, UIDs: uids, GIDs: gids}, nil)
-	return made[specs.UserNamespace], err
-}
-
-// namespacesKey begins the keys of processes that make namespaces.
-const namespacesKey = "namespaces-"
-
-// launchNamespaces runs the program that makes namespaces.
-func (ns *namespaces) launchNamespaces(ctx context.Context, key string, in oci.Pod, note *launchNote) (map[specs.LinuxNamespaceType]*os.File, error) {
-	parent, child, err := oci.SocketPair()
-	if err != nil {
-		return nil, err
-	}
-	defer parent.Close()
-	defer child.Close()
-	in.Socket = child
-	l, err := ns.parts.Programs.PreparePod(in)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	ordered := launch.Now()
-	proc, err := ns.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true, Timed: note != nil})
-	err = l.Explain(err)
-	ns.programs.keepProgram(note, l, ordered, proc, err)
-	if err != nil {
-		return nil, err
-	}
-	proc.PidFD.Close()
-	child.Close() // so that a program which sent nothing is an error, not a wait
-	return oci.ReceiveNamespaces(parent, in.Namespaces)
-}
-
-func linuxMappings(mappings []spec.IDMapping) []specs.LinuxIDMapping {
-	var out []specs.LinuxIDMapping
-	for _, m := range mappings {
-		out = append(out, specs.LinuxIDMapping{ContainerID: m.ContainerID, HostID: m.HostID, Size: m.Length})
-	}
-	return out
 }
 
 // heldShm is the name of /dev/shm among the descriptors that the keeper holds for

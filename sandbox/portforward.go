@@ -7,12 +7,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -121,10 +120,17 @@ func (l *linux) dial(ctx context.Context, namespace, address string) (*net.TCPCo
 	done := make(chan result, 1)
 	go func() { // ends with the dial
 		var r result
-		r.err = inNamespace(namespace, func() (err error) {
-			r.conn, err = dialTCP(ctx, address)
-			return err
-		})
+		r.err = func() error {
+			there, err := os.Open(namespace)
+			if err != nil {
+				return fmt.Errorf("open network namespace: %w", err)
+			}
+			defer there.Close()
+			return inNamespace(there, specs.NetworkNamespace, func() (err error) {
+				r.conn, err = dialTCP(ctx, address)
+				return err
+			})
+		}()
 		done <- r
 	}()
 	r := <-done
@@ -138,29 +144,4 @@ func dialTCP(ctx context.Context, address string) (*net.TCPConn, error) {
 		return nil, err
 	}
 	return conn.(*net.TCPConn), nil
-}
-
-// inNamespace runs f on a thread in a network namespace. A thread that can't come
-// back stays locked, and ends with the goroutine (runtime.LockOSThread).
-func inNamespace(path string, f func() error) error {
-	there, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open network namespace: %w", err)
-	}
-	defer there.Close()
-	runtime.LockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err == nil {
-		defer home.Close()
-		err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET)
-	}
-	if err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("enter network namespace %s: %w", path, err)
-	}
-	err = f()
-	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back == nil {
-		runtime.UnlockOSThread()
-	}
-	return err
 }

@@ -3,19 +3,11 @@ package sandbox
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
-
-// namespaces makes those of pods.
-type namespaces struct {
-	*base
-	programs *keptPrograms
-	users    atomic.Bool // user namespaces were seen to work
-}
 
 // UserNamespaces says why pods can't have user namespaces on this node, nil when they can: it makes one, and
 // mounts something of the image store in it. That it works is remembered; that it doesn't is tried again,

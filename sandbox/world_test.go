@@ -42,6 +42,7 @@ type world struct {
 	addresses    map[string]bool                  // by pod
 	pins         map[string]bool                  // by path
 	cgroups      map[string]bool                  // by path
+	hostnames    []string                         // that were set
 	limits       map[string]*specs.LinuxResources // what cgroups were updated to
 	oom          map[string]bool                  // cgroups in which the kernel has killed
 	usage        map[string]cgroup.Usage          // by cgroup
@@ -52,6 +53,7 @@ type world struct {
 	kept         map[string]*keptFake
 	connected    *daemon
 
+	spare   bool     // namespaces are made ahead, as by nobody's order
 	command []string // what a container runs
 	busy    func()   // called in Network.Add
 }
@@ -146,6 +148,7 @@ func (d *daemon) open() error {
 		log.SetOutput(d.t.Output())
 	}
 	cfg := DefaultConfig()
+	cfg.SpareNamespaces = d.spare
 	cfg.Root, cfg.State, cfg.NetNSDir = d.dir, filepath.Join(d.dir, "state"), filepath.Join(d.dir, "netns")
 	r := newRecords(cfg.Root)
 	write, remove := r.write, r.remove
@@ -416,6 +419,10 @@ func (h fakeHost) pin(_ *os.File, path string) error {
 
 func (h fakeHost) unpin(path string) error {
 	return h.do("unpin", func() { delete(h.pins, path) })
+}
+
+func (h fakeHost) setHostname(_ *os.File, name string) error {
+	return h.do("set hostname", func() { h.hostnames = append(h.hostnames, name) })
 }
 
 func (h fakeHost) namespace(*process, specs.LinuxNamespaceType) (*os.File, error) {

@@ -77,6 +77,37 @@ func TestRootNamespaces(t *testing.T) {
 	}
 }
 
+// TestRootPodsInARow: namespaces that were made ahead are one pod's only, have its name, and those of a killed daemon are gone with it.
+func TestRootPodsInARow(t *testing.T) {
+	d := start(t)
+	seen := map[string]string{}
+	var ahead []string
+	for _, name := range []string{"one", "two", "three", "killed", "four"} {
+		if name == "killed" {
+			d.Kill()
+			d.Restart()
+		}
+		pod := d.RunPod(d.PodConfig(name))
+		c := pod.Run(harness.ContainerConfig("c", harness.Sleep))
+		text, err := explain(d, "--pod", pod.ID)
+		check(t, err)
+		if strings.Contains(text, "made before it was asked for") {
+			ahead = append(ahead, name)
+		}
+		want(t, "hostname", c.Exec("hostname"), d.PodConfig(name).Hostname)
+		for kind, ns := range namespacesOf(c) {
+			if other := seen[ns]; other != "" && (kind == "net" || kind == "ipc" || kind == "uts") {
+				t.Errorf("pod %s has the %s namespace of pod %s", name, kind, other)
+			}
+			seen[ns] = name
+		}
+	}
+	// On a busy machine a pod may come before they are ready; the first of a daemon has none in any case.
+	if len(ahead) == 0 || slices.Contains(ahead, "one") || slices.Contains(ahead, "killed") {
+		t.Errorf("namespaces were made ahead for pods %v", ahead)
+	}
+}
+
 // TestRootPodPIDNeedsASharingPod: a container that wants the PID namespace of a pod which has none is told so before it is made.
 func TestRootPodPIDNeedsASharingPod(t *testing.T) {
 	d := start(t)
