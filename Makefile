@@ -9,9 +9,9 @@ GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
 # Tests that run a daemon and look for what it left on the machine: one at a time.
 BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/...
-UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|harness|blackbox|crash|safety)')
+UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|blackbox|crash|safety)')
 
-.PHONY: FORCE test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest bench bench-check lint cross install clean
+.PHONY: FORCE test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest bench bench-check lint cross install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,20 @@ root-tests: deps build tools ## only the tests that need root; fails when one is
 
 critest: deps build tools $(BIN)/critest ## the acceptance suite of the CRI, serially and in parallel (as root)
 	$(GO) run ./hack/gotest -noskip -- -count=1 -timeout 40m ./test/critest
+
+# Built once for each version: it takes ten minutes of processor time.
+KUBELET_VERSION = $(shell awk '$$1 == "require" && $$2 == "k8s.io/kubernetes" {print $$3}' hack/tools/kubelet/go.mod)
+KUBELET = .cache/kubelet-$(KUBELET_VERSION)-$(shell cat hack/tools/kubelet/*.go hack/tools/kubelet/go.mod | sha256sum | cut -c 1-8)
+K8S_GIT = -X k8s.io/component-base/version.git
+KUBELET_LD = -s -w $(K8S_GIT)Version=$(KUBELET_VERSION) $(K8S_GIT)Major=$(patsubst v%,%,$(word 1,$(subst ., ,$(KUBELET_VERSION)))) $(K8S_GIT)Minor=$(word 2,$(subst ., ,$(KUBELET_VERSION)))
+
+test-kubelet: deps build tools ## static pods on a real kubelet; FOCUS=Pods/probes; the first time builds it (as root)
+	@test -x $(KUBELET) || $(MAKE) --no-print-directory $(KUBELET)
+	BERTH_TEST_KUBELET=$(CURDIR)/$(KUBELET) $(GO) run ./hack/gotest -noskip -- -count=1 -timeout 30m -run '^TestRoot$(FOCUS)' ./test/kubelet
+
+$(KUBELET):
+	mkdir -p .cache
+	CGO_ENABLED=0 $(GO) build -C hack/tools/kubelet -trimpath -ldflags='$(KUBELET_LD)' -o $(CURDIR)/$@ .
 
 $(BIN)/vm: FORCE
 	$(GO) build -o $@ ./hack/vm

@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -48,7 +49,7 @@ type DNS struct {
 // Result is what a pod has got.
 type Result struct {
 	IPs []netip.Addr // addresses of the pod's default interface, the preferred first
-	CNI types.Result // all that the plugins said, as libcni has it
+	Raw []byte       // the CNI result as JSON, of version 1.0.0 or later
 }
 
 func (a Attachment) validate() error {
@@ -70,7 +71,7 @@ func (a Attachment) validate() error {
 
 // intent is what the attachment comes to in a network.
 func (a Attachment) intent(n *network) (*intent, error) {
-	list, err := n.json()
+	list, err := listJSON(n.list)
 	if err != nil {
 		return nil, fmt.Errorf("record attachment %s: %w", a.ID, err)
 	}
@@ -157,7 +158,11 @@ func newResult(r types.Result, preference string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Result{CNI: r}
+	raw, err := json.Marshal(current)
+	if err != nil {
+		return nil, err
+	}
+	out := &Result{Raw: raw}
 	for _, ip := range current.IPs {
 		if i := ip.Interface; i != nil && *i >= 0 && *i < len(current.Interfaces) {
 			if on := current.Interfaces[*i]; on.Name != defaultInterface || on.Sandbox == "" {

@@ -47,7 +47,7 @@ func (i *intent) network() (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newNetwork(list, i.File), nil
+	return &network{list: list, file: i.File, builtin: i.File == ""}, nil
 }
 
 func (i *intent) runtimeConf() *libcni.RuntimeConf {

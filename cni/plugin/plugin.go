@@ -74,21 +74,17 @@ func Decode(config []byte, into any) error {
 
 // Previous returns the result of the plugins that ran before in the chain, nil when there was none.
 func Previous(config []byte) (*types100.Result, error) {
-	conf := struct {
-		Version string          `json:"cniVersion"`
-		Result  json.RawMessage `json:"prevResult"`
-	}{}
+	conf := types.PluginConf{}
 	if err := Decode(config, &conf); err != nil {
 		return nil, err
 	}
-	if len(conf.Result) == 0 || string(conf.Result) == "null" {
+	if conf.RawPrevResult == nil {
 		return nil, nil
 	}
-	previous, err := version.NewResult(conf.Version, conf.Result)
-	if err != nil {
+	if err := version.ParsePrevResult(&conf); err != nil {
 		return nil, Keyf("prevResult", "%w", err)
 	}
-	result, err := types100.NewResultFromResult(previous)
+	result, err := types100.NewResultFromResult(conf.PrevResult)
 	if err != nil {
 		return nil, Keyf("prevResult", "%w", err)
 	}

@@ -110,7 +110,8 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	for _, ip := range result.IPs {
 		ip.Interface = types100.Int(0)
 	}
-	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
+	_, err = podif.Configure(ctx, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}, result)
+	return result, err
 }
 
 func (p *Plugin) find(conf *config) (netlink.Link, error) {

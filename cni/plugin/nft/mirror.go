@@ -18,7 +18,6 @@ type table struct {
 	kernel   *nftables.Table
 	sets     map[string]*nftables.Set
 	elements map[string]element              // by set and key
-	owners   map[string]map[string]bool      // by owner: what elements it has, by set and key
 	subnets  map[string]map[netip.Prefix]int // by kind of set: how many elements are of which subnet
 	single   map[string]map[string]bool      // by family and port: the elements that publish it on a single address
 	live     bool                            // the kernel has it
@@ -31,16 +30,12 @@ type table struct {
 func newTable(name string) *table {
 	k := &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
 	subnets := map[string]map[netip.Prefix]int{setSNAT: {}, setMasq: {}}
-	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, owners: map[string]map[string]bool{}, subnets: subnets, single: map[string]map[string]bool{}}
+	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, subnets: subnets, single: map[string]map[string]bool{}}
 }
 
 func (t *table) put(e element) {
 	t.drop(e.set + e.key)
 	t.elements[e.set+e.key] = e
-	if t.owners[e.owner] == nil {
-		t.owners[e.owner] = map[string]bool{}
-	}
-	t.owners[e.owner][e.set+e.key] = true
 	if p := e.subnet(); p.IsValid() {
 		t.subnets[e.set[:len(e.set)-1]][p]++
 	}
@@ -58,9 +53,6 @@ func (t *table) drop(key string) {
 		return
 	}
 	delete(t.elements, key)
-	if delete(t.owners[e.owner], key); len(t.owners[e.owner]) == 0 {
-		delete(t.owners, e.owner)
-	}
 	if p := e.subnet(); p.IsValid() {
 		kind := t.subnets[e.set[:len(e.set)-1]]
 		if kind[p]--; kind[p] == 0 {
@@ -72,15 +64,6 @@ func (t *table) drop(key string) {
 			delete(t.single, at)
 		}
 	}
-}
-
-// ofOwner are the elements of an owner. What that costs does not grow with those of others.
-func (t *table) ofOwner(owner string) map[string]element {
-	out := map[string]element{}
-	for k := range t.owners[owner] {
-		out[k] = t.elements[k]
-	}
-	return out
 }
 
 // read fills the mirror from the kernel.
@@ -120,16 +103,16 @@ func (t *table) holder(p Port) string {
 	return ""
 }
 
-// add makes a change in the kernel and the mirror in one transaction, with whatever of the table is missing.
-func (t *table) add(conn *nftables.Conn, c *change) error {
-	if c.opts != nil {
-		t.opts = *c.opts
-	}
-	if c.masq {
-		t.direct = c.direct
+// add puts elements into the kernel and the mirror in one transaction, with whatever of the table is missing. opts is nil when the
+// elements are not of ports, direct is for those that are not.
+func (t *table) add(conn *nftables.Conn, list []element, opts *Options, direct []netip.Prefix) error {
+	if opts != nil {
+		t.opts = *opts
+	} else {
+		t.direct = direct
 	}
 	fresh := map[string]element{}
-	for _, e := range c.list {
+	for _, e := range list {
 		if old, ok := t.elements[e.set+e.key]; !ok || old != e {
 			fresh[e.set+e.key] = e
 		}
@@ -143,10 +126,10 @@ func (t *table) add(conn *nftables.Conn, c *change) error {
 		return err
 	}
 	portRules, masqRules := t.portRules, t.masqRules
-	if c.opts != nil || whole {
+	if opts != nil || whole {
 		portRules = t.writePortRules(conn, fresh, whole)
 	}
-	if c.masq || whole {
+	if opts == nil || whole {
 		masqRules = t.writeMasqRules(conn, fresh, whole)
 	}
 	if err := t.elementsBySet(all, conn.SetAddElements); err != nil {
@@ -174,7 +157,13 @@ func (t *table) replace(conn *nftables.Conn, fresh map[string]element) error {
 	return t.elementsBySet(old, conn.SetDeleteElements)
 }
 
-func (t *table) release(conn *nftables.Conn, gone map[string]element) error {
+func (t *table) release(conn *nftables.Conn, which func(element) bool) error {
+	gone := map[string]element{}
+	for k, e := range t.elements {
+		if which(e) {
+			gone[k] = e
+		}
+	}
 	if len(gone) == 0 {
 		return nil
 	}
