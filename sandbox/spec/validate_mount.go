@@ -61,9 +61,7 @@ func (m *Mount) validateDestination(field string) error {
 
 func (m *Mount) validateSource(field string) error {
 	if m.Image == nil {
-		if m.ImageSubPath != "" {
-			return invalid(field+".image_sub_path", m.ImageSubPath, "needs image")
-		}
+		// image_sub_path has no meaning then, and any value: kubelet sets it to the subPath of whatever volume.
 		if m.HostPath == "" {
 			return invalid(field+".host_path", "", "is missing")
 		}

@@ -168,6 +168,9 @@ func TestContainerGood(t *testing.T) {
 		"image volume": func(c *Container, _ *Pod) {
 			c.Mounts = []Mount{{ContainerPath: "/i", Image: image, Readonly: true, ImageSubPath: "a/b"}}
 		},
+		"sub path of another volume": func(c *Container, _ *Pod) {
+			c.Mounts = []Mount{{ContainerPath: "/i", HostPath: "/srv", ImageSubPath: "../a"}}
+		},
 		"host's proc": func(c *Container, _ *Pod) { c.Mounts = []Mount{{ContainerPath: "/proc/", HostPath: "/proc"}} },
 		"lxcfs": func(c *Container, _ *Pod) {
 			c.Mounts = []Mount{{ContainerPath: "/proc/meminfo", HostPath: "/var/lib/lxcfs/proc/meminfo"}}
@@ -214,7 +217,7 @@ func TestContainerBad(t *testing.T) {
 			mount(func(m *Mount) { m.Image, m.Readonly = image, true }),
 		},
 		"mounts[0].image.image":    {mount(func(m *Mount) { m.HostPath, m.Image, m.Readonly = "", &ImageRef{}, true })},
-		"mounts[0].image_sub_path": {mount(func(m *Mount) { m.HostPath, m.Image, m.Readonly, m.ImageSubPath = "", image, true, "../x" }), mount(func(m *Mount) { m.ImageSubPath = "x" }), mount(func(m *Mount) { m.HostPath, m.Image, m.Readonly, m.ImageSubPath = "", image, true, "/x" })},
+		"mounts[0].image_sub_path": {mount(func(m *Mount) { m.HostPath, m.Image, m.Readonly, m.ImageSubPath = "", image, true, "../x" }), mount(func(m *Mount) { m.HostPath, m.Image, m.Readonly, m.ImageSubPath = "", image, true, "/x" })},
 		"mounts[0].readonly":       {mount(func(m *Mount) { m.HostPath, m.Image = "", image })},
 		"mounts[0].propagation": {mount(func(m *Mount) { m.Propagation = "odd" }), mount(func(m *Mount) {
 			m.HostPath, m.Image, m.Readonly, m.Propagation = "", image, true, PropagationHostToContainer

@@ -58,6 +58,20 @@ func TestRootVolumes(t *testing.T) {
 	}
 }
 
+// TestRootSubPath: kubelet resolves the subPath of a volume itself, and yet sends it as the image's.
+func TestRootSubPath(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("sub")))
+	path := filepath.Join(d.Dir, "volume", "a", "b")
+	check(t, os.MkdirAll(path, 0o755))
+	config := harness.ContainerConfig("c", "touch /v/f")
+	config.Mounts = []*cri.Mount{{HostPath: path, ContainerPath: "/v", ImageSubPath: "a/b"}}
+	want(t, "exit code", pod.Run(config).Wait().ExitCode, 0)
+	if _, err := os.Stat(filepath.Join(path, "f")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRootReadOnlyRecursive(t *testing.T) {
 	d := start(t)
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("recursive")))
