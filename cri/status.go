@@ -33,6 +33,8 @@ var outcomes = []outcome{
 	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
 	{sandbox.ErrHostPort, "sandbox.ErrHostPort", codes.FailedPrecondition, ""},
 	{sandbox.ErrNetwork, "sandbox.ErrNetwork", codes.Unavailable, ""},
+	// Before the time-out, whose error it comes with: the command did not even begin.
+	{sandbox.ErrBusy, "sandbox.ErrBusy", codes.ResourceExhausted, ""},
 	{sandbox.ErrTimeout, "sandbox.ErrTimeout", codes.DeadlineExceeded, ""},
 	{sandbox.ErrLagging, "sandbox.ErrLagging", codes.Aborted, ""},
 	// Said on a stream, which has no codes.

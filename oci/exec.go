@@ -21,6 +21,9 @@ type Exec struct {
 	Stdin, Stdout, Stderr *os.File // nil: /dev/null; not used with Terminal
 	Terminal              *Terminal
 	Cgroup                *cgroup.Group
+	// Reaper says that what descendants of the process leave when they end becomes its child, not PID 1's
+	// (PR_SET_CHILD_SUBREAPER of prctl(2)): as long as it lives, all that came of it can be found below it.
+	Reaper bool
 }
 
 // PrepareExec compiles the program of one more process in a container.
@@ -30,7 +33,7 @@ func (n *Node) PrepareExec(in Exec) (*Launch, error) {
 	if in.Process == nil {
 		return nil, fmt.Errorf("prepare exec: no process")
 	}
-	e := program.Exec{Process: n.clamp(in.Process, in.UserNamespace), Path: in.Path, Linux: in.Linux, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
+	e := program.Exec{Process: n.clamp(in.Process, in.UserNamespace), Path: in.Path, Linux: in.Linux, Reaper: in.Reaper, UserNamespace: in.UserNamespace, LastCap: n.lastCap}
 	err := func() (err error) {
 		if t := in.Terminal; t != nil {
 			e.TTY = true

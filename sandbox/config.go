@@ -22,6 +22,8 @@ type Config struct {
 	PidsLimit int64 `toml:"pids_limit"`
 	// MaxLogLine is how many bytes of a log line are written before it is split; 0: 16 KiB.
 	MaxLogLine int `toml:"max_log_line"`
+	// MaxExecs is how many execs one container has at once; 0: no bound.
+	MaxExecs int `toml:"max_execs"`
 	// ShmSize is the size of a pod's /dev/shm, in bytes.
 	ShmSize int64 `toml:"shm_size"`
 	// SpareNamespaces: one set is made ahead for the next pod.
@@ -49,7 +51,10 @@ const defaultNetNSDir = "/run/netns"
 
 // DefaultConfig is what holds where the configuration file is silent.
 func DefaultConfig() Config {
-	return Config{CgroupParent: "/berth", CgroupDriver: "cgroupfs", ShmSize: 64 << 20, SpareNamespaces: true, AppArmorProfile: "berth-default", Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
+	return Config{
+		CgroupParent: "/berth", CgroupDriver: "cgroupfs", MaxExecs: 128, ShmSize: 64 << 20, SpareNamespaces: true,
+		AppArmorProfile: "berth-default", Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
+	}
 }
 
 // Validate returns every mistake in c, each named by its key.
@@ -72,6 +77,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxLogLine < 0 || c.MaxLogLine > 1<<20 {
 		wrong("max_log_line", c.MaxLogLine, "must be between 0 and 1048576")
+	}
+	if c.MaxExecs < 0 {
+		wrong("max_execs", c.MaxExecs, "must not be negative")
 	}
 	if c.ShmSize < 4096 {
 		wrong("shm_size", c.ShmSize, "must be at least 4096")

@@ -42,6 +42,7 @@ type container struct {
 	ended    chan struct{} // closed once it is exited
 
 	deleting sync.Mutex // held while another runtime deletes it
+	execs    execTurns
 
 	spec *specs.Spec // nil: to be built from the record
 

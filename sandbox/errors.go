@@ -25,6 +25,8 @@ var (
 	ErrNetwork = errors.New("no network")
 	// ErrTimeout: an exec did not end in the time it was given, and was killed.
 	ErrTimeout = errors.New("timed out")
+	// ErrBusy: the container has as many execs as it may have.
+	ErrBusy = errors.New("too many execs at once")
 	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.
 	ErrPanicked = errors.New("internal error, see the log of berth")
 	// ErrBehind: an attached client was so slow that output for it is not kept any more.

@@ -34,8 +34,8 @@ type sessions struct {
 
 // ExecSync runs a command in a running container (ErrState otherwise) and returns
 // what it wrote and how it ended. A timeout of 0 is none; one that passes kills
-// the command and its process group, and the error is ErrTimeout. The command is killed too
-// when ctx ends.
+// the command and all its descendants, and the error is ErrTimeout. They are killed too
+// when ctx ends. ErrBusy: it did not come to its turn.
 func (ss *sessions) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (*ExecResult, error) {
 	c, err := ss.index.container(id)
 	if err != nil {
@@ -51,6 +51,11 @@ func (ss *sessions) ExecSync(ctx context.Context, id string, cmd []string, timeo
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no end after %s: %w", timeout, ErrTimeout))
 		defer cancel()
 	}
+	leave, err := c.execs.take(ctx, ss.cfg.MaxExecs, timeout > 0)
+	if err != nil {
+		return nil, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)
+	}
+	defer leave()
 	result, err := ss.exec(ctx, c, cmd)
 	if err != nil {
 		return nil, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)
@@ -79,7 +84,7 @@ func (ss *sessions) exec(ctx context.Context, c *container, cmd []string) (*Exec
 	defer stderr.close()
 	defer errEnd.Close()
 	key := execKey(newID())
-	exec, err := ss.launchExec(ctx, c, execCommand{target: target, key: key, args: cmd, stdout: outEnd, stderr: errEnd})
+	exec, err := ss.launchExec(ctx, c, execCommand{target: target, key: key, args: cmd, stdout: outEnd, stderr: errEnd, bounded: true})
 	if err != nil {
 		return nil, errors.Join(context.Cause(ctx), err)
 	}
@@ -127,6 +132,7 @@ type execCommand struct {
 	key                   string   // the keeper's
 	args                  []string
 	stdin, stdout, stderr *os.File // the command's ends; nil: /dev/null
+	bounded               bool     // to kill it is to kill all its descendants
 	terminal              *oci.Terminal
 }
 
@@ -149,7 +155,7 @@ func (ss *sessions) launchExec(ctx context.Context, c *container, in execCommand
 		Process: spec.ExecProcess(s, in.args, in.terminal != nil), Linux: s.Linux, PidFD: in.target.pidfd,
 		UserNamespace: c.pod.config.Security.Namespaces.OwnUser() != nil,
 		Stdin:         in.stdin, Stdout: in.stdout, Stderr: in.stderr, Terminal: in.terminal,
-		Cgroup: ss.host.cgroup(c.now().Cgroup),
+		Cgroup: ss.host.cgroup(c.now().Cgroup), Reaper: in.bounded,
 	})
 	if err != nil {
 		return nil, err
@@ -165,7 +171,11 @@ func (ss *sessions) launchExec(ctx context.Context, c *container, in execCommand
 		return nil, err
 	}
 	p := newProcess(proc.PID, proc.PidFD)
-	return &execution{proc: p, kill: p.killGroup, finish: func() error { return nil }}, nil
+	kill := p.killGroup
+	if in.bounded {
+		kill = func() error { return p.killTree(ctx) }
+	}
+	return &execution{proc: p, kill: kill, finish: func() error { return nil }}, nil
 }
 
 // collector keeps what is written to a pipe, up to a bound, and swallows the rest.

@@ -30,6 +30,11 @@ func (ss *sessions) Exec(ctx context.Context, id string, cmd []string, s Streams
 	}
 	ctx, stop := with(ctx, ss.closing)
 	defer stop()
+	leave, err := c.execs.take(ctx, ss.cfg.MaxExecs, false)
+	if err != nil {
+		return 0, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)
+	}
+	defer leave()
 	code, err := ss.execStreams(ctx, c, cmd, s)
 	if err != nil {
 		return 0, fmt.Errorf("exec in container %s: %w", c.config.Metadata.Name, err)

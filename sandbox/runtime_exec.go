@@ -16,7 +16,7 @@ import (
 // execution is a process that was launched in a container.
 type execution struct {
 	proc *process
-	// kill ends it with its process group, and finish frees what it had once it has ended; the error is
+	// kill ends it with its process group, or with all its descendants, and finish frees what it had once it has ended; the error is
 	// that of a command that could not be executed at all.
 	kill   func() error
 	finish func() error
@@ -53,16 +53,17 @@ func (f *foreign) exec(ctx context.Context, c *container, key string, cmd []stri
 	if err != nil {
 		return nil, errors.Join(err, finish())
 	}
-	return &execution{proc: proc, finish: finish, kill: func() error { return errors.Join(killExec(pid), proc.killGroup()) }}, nil
+	return &execution{proc: proc, finish: finish, kill: func() error { return errors.Join(killExec(ctx, pid), proc.killGroup()) }}, nil
 }
 
-// killExec kills the process that an exec became inside, which the end of the runtime's would leave alone.
-func killExec(pidFile string) error {
+// killExec kills the process that an exec became inside, which the end of the runtime's would leave alone, and its
+// descendants: all but those whose parents have ended, which are the container's first process's children then.
+func killExec(ctx context.Context, pidFile string) error {
 	inside, err := openProcess(pidFile)
 	if err != nil {
 		return nil // it did not come to that, or is gone
 	}
 	proc := newProcess(inside.PID, inside.PidFD)
 	defer proc.release()
-	return proc.killGroup()
+	return proc.killTree(ctx)
 }

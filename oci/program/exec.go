@@ -19,6 +19,7 @@ type Exec struct {
 	CgroupDir     bool
 	Seccomp       *Seccomp
 	LastCap       int
+	Reaper        bool // the process becomes the reaper of its descendants
 	TTY           bool // the slots for standard input and output are a terminal, which becomes the session's
 }
 
@@ -56,6 +57,10 @@ func CompileExec(in Exec) (*Program, error) {
 	b.call(unix.SYS_SETNS, b.fd("process"), flags(all, cloneText(all)))
 	b.second(0)
 	b.session(m)
+	if in.Reaper {
+		b.labelf("become the parent of what its descendants leave")
+		b.call(unix.SYS_PRCTL, flags(unix.PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER"), num(1), num(0), num(0), num(0))
+	}
 	b.process(p, process{path: in.Path, linux: in.Linux, seccomp: in.Seccomp, lastCap: in.LastCap, tty: in.TTY, hostProc: proc})
 	return b.program()
 }

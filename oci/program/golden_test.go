@@ -127,6 +127,7 @@ var golden = map[string]func() (*Program, error){
 		return CompileContainer(c)
 	},
 	"exec":          func() (*Program, error) { return compileExec(func(*Exec) {}) },
+	"exec-reaper":   func() (*Program, error) { return compileExec(func(e *Exec) { e.Reaper = true }) },
 	"exec-terminal": func() (*Program, error) { return compileExec(func(e *Exec) { e.TTY = true }) },
 	"labels": func() (*Program, error) {
 		return compileExec(func(e *Exec) {

@@ -1,6 +1,8 @@
 package blackbox
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/berth-runtime/berth/test/harness"
+	"github.com/berth-runtime/berth/test/images"
 )
 
 func TestRootExecSync(t *testing.T) {
@@ -61,6 +64,25 @@ func TestRootExecTimeout(t *testing.T) {
 	d.Eventually("the timed-out command and its child to be gone", func() bool {
 		return !strings.Contains(c.Exec("ps"), "sleep 47.5")
 	})
+	// Those that left its process group and its session, and those whose parents have ended, are gone with it.
+	for _, script := range []string{
+		"setsid sleep 48.5 & wait",
+		"setsid sh -c 'setsid sleep 48.5 & sleep 48.5' & sleep 48.5",
+		"(setsid sh -c '(setsid sleep 48.5 &) ; exit' &) ; sleep 48.5", // as daemons do it
+		"while :; do setsid sleep 48.5 & sleep 0.005; done",
+	} {
+		_, err := c.TryExec(1, "sh", "-c", script)
+		wantError(t, err, codes.DeadlineExceeded)
+		if ps := c.Exec("ps"); strings.Contains(ps, "sleep 48.5") {
+			t.Errorf("%s: left in the container:\n%s", script, ps)
+			c.Exec("pkill -9 -f 'sleep 48.5'; true")
+		}
+	}
+	// What it left when it had ended in time is not the time-out's business.
+	_, err = c.TryExec(1, "sh", "-c", "setsid sleep 49.5 > /dev/null 2>&1 &")
+	check(t, err)
+	time.Sleep(1200 * time.Millisecond)
+	want(t, "daemons of an exec that ended in time", c.Exec("ps | grep -c 'sleep 49[.]5'"), "1")
 	// A child that keeps the output open does not keep the answer.
 	begin = time.Now()
 	r, err := c.TryExec(20, "sh", "-c", "sleep 15 & echo answer")
@@ -88,6 +110,44 @@ func TestRootExecInParallel(t *testing.T) {
 		})
 	}
 	wait.Wait()
+}
+
+func TestRootExecsAreBounded(t *testing.T) {
+	d := harness.Start(t, harness.Options{Registry: bed.Server, Pull: []string{images.Busybox}, Config: "[sandbox]\nmax_execs = 2\n"})
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("bounded")))
+	volume := t.TempDir()
+	config := harness.ContainerConfig("main", harness.Sleep)
+	config.Mounts = []*cri.Mount{{HostPath: volume, ContainerPath: "/data"}}
+	c := pod.Run(config)
+	other := pod.Run(harness.ContainerConfig("other", harness.Sleep))
+	exists := func(name string) bool {
+		_, err := os.Stat(filepath.Join(volume, name))
+		return err == nil
+	}
+	var wait sync.WaitGroup
+	for _, name := range []string{"first", "second"} {
+		wait.Go(func() {
+			if _, err := c.TryExec(60, "sh", "-c", "touch /data/"+name+"; until [ -e /data/end ]; do sleep 0.02; done"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	d.Eventually("two to run", func() bool { return exists("first") && exists("second") })
+	_, err := c.TryExec(1, "touch", "/data/third")
+	wantError(t, err, codes.ResourceExhausted, "2 others run in it", "too many execs at once")
+	_, err = c.TryExec(0, "touch", "/data/third")
+	wantError(t, err, codes.ResourceExhausted, "2 others run in it")
+	want(t, "an exec in another container", other.Exec("echo yes"), "yes")
+	wait.Go(func() { // comes to its turn
+		if r, err := c.TryExec(60, "echo", "at last"); err != nil || string(r.Stdout) != "at last\n" {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+	check(t, os.WriteFile(filepath.Join(volume, "end"), nil, 0o600))
+	wait.Wait()
+	if exists("third") {
+		t.Error("a refused exec ran")
+	}
 }
 
 func TestRootExecOfStoppedContainer(t *testing.T) {

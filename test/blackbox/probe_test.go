@@ -2,7 +2,9 @@ package blackbox
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,8 +27,8 @@ func probes(t *testing.T) int {
 	return n
 }
 
-// holdings are what a process has open, and how many threads.
-type holdings struct{ files, threads int }
+// holdings are what a process has open, how many threads, and its memory in kilobytes.
+type holdings struct{ files, threads, memory int }
 
 func holdingsOf(t *testing.T, pid int) holdings {
 	t.Helper()
@@ -35,8 +37,40 @@ func holdingsOf(t *testing.T, pid int) holdings {
 		check(t, err)
 		return len(entries)
 	}
-	return holdings{count("fd"), count("task")}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	check(t, err)
+	_, rss, _ := strings.Cut(string(status), "VmRSS:")
+	memory, err := strconv.Atoi(strings.Fields(rss)[0])
+	check(t, err)
+	return holdings{count("fd"), count("task"), memory}
 }
+
+// cgroupsBelow counts the control groups in that of a container.
+func cgroupsBelow(t *testing.T, c *harness.Container) int {
+	t.Helper()
+	dirs, err := filepath.Glob("/sys/fs/cgroup/*" + c.Cgroup()) // a hierarchy each
+	check(t, err)
+	if harness.UnifiedCgroups() {
+		dirs = []string{"/sys/fs/cgroup" + c.Cgroup()}
+	}
+	n := 0
+	for _, dir := range dirs {
+		check(t, filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				n++
+			}
+			return err
+		}))
+	}
+	if n == 0 {
+		t.Error("the container has no control group")
+	}
+	return n
+}
+
+// memoryGrowth is what the memory of a process may be more after the probes, in kilobytes: a garbage collector's heap
+// swings. Of 10,000 probes a leak of one kilobyte each is more.
+const memoryGrowth = 8 << 10
 
 // TestRootProbesLeakNothing makes execs as kubelet's probes do: most succeed, some
 // fail, some time out, some leave a child that keeps their output open.
@@ -47,7 +81,7 @@ func TestRootProbesLeakNothing(t *testing.T) {
 	probe := func(i int) {
 		switch {
 		case i%50 == 7:
-			_, err := c.TryExec(1, "sh", "-c", "sleep 600 & sleep 600")
+			_, err := c.TryExec(1, "sh", "-c", "sleep 600 & setsid sleep 600 & (setsid sleep 600 &); sleep 600")
 			wantError(t, err, codes.DeadlineExceeded)
 		case i%50 == 13:
 			r, err := c.TryExec(10, "sh", "-c", "sleep 2 & echo left a child")
@@ -87,6 +121,7 @@ func TestRootProbesLeakNothing(t *testing.T) {
 	}
 	run(100)
 	quiet()
+	groups := cgroupsBelow(t, c)
 	daemon, keeper := holdingsOf(t, d.PID()), holdingsOf(t, d.Keeper())
 	run(probes(t))
 	quiet()
@@ -94,9 +129,10 @@ func TestRootProbesLeakNothing(t *testing.T) {
 		"daemon": {daemon, holdingsOf(t, d.PID())}, "keeper": {keeper, holdingsOf(t, d.Keeper())},
 	} {
 		// The Go runtime keeps threads that it once needed, and connections come and go.
-		if h[1].files > h[0].files+8 || h[1].threads > h[0].threads+16 {
+		if h[1].files > h[0].files+8 || h[1].threads > h[0].threads+16 || h[1].memory > h[0].memory+memoryGrowth {
 			t.Errorf("%s: %+v before, %+v after", name, h[0], h[1])
 		}
 	}
+	want(t, "control groups of the container", cgroupsBelow(t, c), groups)
 	want(t, "processes of the container", c.Exec("ls -d /proc/[0-9]* | wc -l | awk '{print ($1 < 10)}'"), "1")
 }
