@@ -30,6 +30,7 @@ var outcomes = []outcome{
 	{sandbox.ErrImageVolume, "sandbox.ErrImageVolume", codes.Unknown, "ImageVolumeMountFailed: "},
 	{sandbox.ErrNotFound, "sandbox.ErrNotFound", codes.NotFound, ""},
 	{sandbox.ErrAmbiguous, "sandbox.ErrAmbiguous", codes.InvalidArgument, ""},
+	{sandbox.ErrExists, "sandbox.ErrExists", codes.AlreadyExists, ""},
 	{sandbox.ErrState, "sandbox.ErrState", codes.FailedPrecondition, ""},
 	{sandbox.ErrHostPort, "sandbox.ErrHostPort", codes.FailedPrecondition, ""},
 	{sandbox.ErrNetwork, "sandbox.ErrNetwork", codes.Unavailable, ""},
@@ -94,7 +95,7 @@ func toStatus(err error) error {
 // wanted it so: nothing is wrong with the node.
 func clients(err error) bool {
 	switch status.Code(err) {
-	case codes.NotFound, codes.InvalidArgument, codes.Canceled:
+	case codes.NotFound, codes.InvalidArgument, codes.AlreadyExists, codes.Canceled:
 		return true
 	}
 	return false

@@ -29,7 +29,8 @@ const (
 // leaves nothing behind when it fails.
 //
 // It may be called again: a call with the same pod, name and attempt joins the
-// work under way, or gets the id of the container that came of it.
+// work under way, or gets the id of the container that came of it. ErrExists: that
+// container has another configuration, or was started.
 func (cs *containers) CreateContainer(ctx context.Context, podID string, config *spec.Container) (string, error) {
 	p, err := cs.index.pod(podID)
 	if err != nil {
@@ -52,10 +53,29 @@ func (cs *containers) CreateContainer(ctx context.Context, podID string, config 
 		}
 		return cs.createContainer(ctx, p, config)
 	})
+	if err == nil {
+		err = cs.sameAs(id, config)
+	}
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", config.Metadata.Name, err)
 	}
 	return id, nil
+}
+
+// sameAs refuses a configuration that is another than that of the container which has its name and attempt, and
+// any when that was started: who repeats a creation doesn't know its id yet.
+func (cs *containers) sameAs(id string, config *spec.Container) error {
+	c := cs.index.exactly(id)
+	if c == nil || c.config == config {
+		return nil
+	}
+	if other := c.config.Difference(config); len(other) > 0 {
+		return fmt.Errorf("attempt %d is container %s, whose %s differ: %w", config.Metadata.Attempt, id, strings.Join(other, ", "), ErrExists)
+	}
+	if s := c.now().State; s != ContainerCreated {
+		return fmt.Errorf("attempt %d is container %s, which is %s: %w", config.Metadata.Attempt, id, s, ErrExists)
+	}
+	return nil
 }
 
 // containerCreate is the creation of one container.

@@ -17,6 +17,8 @@ var (
 	ErrAmbiguous = errors.New("ambiguous id")
 	// ErrState: the pod's or container's state does not allow the call.
 	ErrState = errors.New("wrong state")
+	// ErrExists: another pod, or container of the pod, has this name and attempt.
+	ErrExists = errors.New("it exists already")
 	// ErrImageVolume: an image can't be mounted as a volume.
 	ErrImageVolume = errors.New("mount image volume")
 	// ErrHostPort: another pod has a port of the host that this one wants.

@@ -3,9 +3,12 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
 func TestRunPodIsJoined(t *testing.T) {
@@ -75,6 +78,51 @@ func TestCreateContainerIsJoined(t *testing.T) {
 		t.Errorf("%d containers", len(got))
 	}
 	d.settled()
+}
+
+// Another configuration under the name and attempt of what is there is refused, whether that is
+// there already or on its way.
+func TestAnotherConfigIsNotJoined(t *testing.T) {
+	w := newWorld(t)
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.busy = func() { once.Do(func() { close(entered) }); <-proceed }
+	d := w.start()
+	first := make(chan string, 1)
+	go func() { id, _ := d.m.RunPod(t.Context(), podConfig("web")); first <- id }()
+	<-entered
+	changed := podConfig("web")
+	changed.Hostname, changed.Labels = "other", map[string]string{"secret": "s3cret"}
+	joined := make(chan error, 1)
+	go func() { _, err := d.m.RunPod(t.Context(), changed); joined <- err }()
+	time.Sleep(10 * time.Millisecond)
+	close(proceed)
+	pod := <-first
+	refused := func(what string, err error, fields string) {
+		t.Helper()
+		if !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), fields) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("pod under way", <-joined, "hostname, labels differ")
+	_, err := d.m.RunPod(t.Context(), changed)
+	refused("pod", err, pod)
+
+	c := d.create(pod, containerConfig("c"))
+	other := containerConfig("c")
+	other.Args, other.Envs = []string{"x"}, []spec.Env{{Key: "PASSWORD", Value: []byte("s3cret")}}
+	_, err = d.m.CreateContainer(t.Context(), pod, other)
+	refused("container", err, "args, envs differ")
+	if again := d.create(pod, containerConfig("c")); again != c {
+		t.Error("the same config is another container")
+	}
+	d.begin(c)
+	_, err = d.m.CreateContainer(t.Context(), pod, containerConfig("c"))
+	refused("container that runs", err, "which is running")
+	other.Metadata.Attempt = 1
+	if d.create(pod, other) == c {
+		t.Error("another attempt is the same container")
+	}
 }
 
 func (d *daemon) index(podID string) *pod {

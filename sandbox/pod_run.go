@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -25,7 +26,7 @@ const runTime = 3 * time.Minute
 //
 // It may be called again: while the first call's work goes on, which a cancelled
 // ctx does not end, and after it succeeded, a call with the same identity
-// (spec.PodMetadata) gets the same id.
+// (spec.PodMetadata) gets the same id. ErrExists: that pod has another configuration.
 func (ps *pods) RunPod(ctx context.Context, config *spec.Pod) (string, error) {
 	if err := ps.checkPod(config); err != nil {
 		return "", err
@@ -39,10 +40,26 @@ func (ps *pods) RunPod(ctx context.Context, config *spec.Pod) (string, error) {
 		}
 		return ps.runPod(ctx, config)
 	})
+	if err == nil {
+		err = ps.sameAs(id, config)
+	}
 	if err != nil {
 		return "", fmt.Errorf("run pod %s/%s: %w", config.Metadata.Namespace, config.Metadata.Name, err)
 	}
 	return id, nil
+}
+
+// sameAs refuses a configuration that is another than that of the pod which has its identity. One that has
+// gone meanwhile was what the caller asked for.
+func (ps *pods) sameAs(id string, config *spec.Pod) error {
+	p, err := ps.index.pod(id)
+	if err != nil || p.config == config {
+		return nil
+	}
+	if other := p.config.Difference(config); len(other) > 0 {
+		return fmt.Errorf("attempt %d is pod %s, whose %s differ: %w", config.Metadata.Attempt, id, strings.Join(other, ", "), ErrExists)
+	}
+	return nil
 }
 
 // checkPod is what is known to be wrong before anything is done.

@@ -50,11 +50,14 @@ func (m *Manager) recover() error {
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			saved, err := m.records.load(id)
-			if err == nil {
-				r.pod(saved)
-			}
-			errs[i] = err
+			errs[i] = guarded(func() error {
+				saved, err := m.records.load(id)
+				if err == nil {
+					r.pod(saved)
+				}
+				return err
+			})
+			tellPanic(m.log, "take pod "+id+" over", errs[i])
 		})
 	}
 	wg.Wait()

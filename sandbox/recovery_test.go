@@ -142,10 +142,10 @@ func TestRunningContainersRunOn(t *testing.T) {
 	if _, err := second.m.ExecSync(t.Context(), running, []string{"true"}, 0); err != nil {
 		t.Errorf("exec: %v", err)
 	}
-	second.begin(created)
 	if second.runPod(podConfig("web")) != pod || second.create(pod, containerConfig("created")) != created {
 		t.Error("repeated requests don't find what is there")
 	}
+	second.begin(created)
 	second.settled()
 	if err := second.m.StopContainer(t.Context(), running, time.Minute); err != nil {
 		t.Error(err)

@@ -62,14 +62,28 @@ func (t *transaction) sequence(ctx context.Context, steps ...step) error {
 	return nil
 }
 
-// parallel does steps that don't depend on each other, and waits for all.
+// errGivenUp is why a step ends whose sibling has failed.
+var errGivenUp = errors.New("another step failed")
+
+// parallel does steps that don't depend on each other, and waits for all. One that fails ends the others'
+// context; what they say of that is not told.
 func (t *transaction) parallel(ctx context.Context, steps ...step) error {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	errs := make([]error, len(steps))
-	var wg sync.WaitGroup
-	for i, s := range steps[1:] {
-		wg.Go(func() { errs[i+1] = t.run(ctx, s) })
+	do := func(i int) {
+		err := t.run(ctx, steps[i])
+		givenUp := errors.Is(context.Cause(ctx), errGivenUp) && (errors.Is(err, errGivenUp) || errors.Is(err, context.Canceled))
+		if err != nil && !givenUp {
+			errs[i] = err
+			giveUp(errGivenUp)
+		}
 	}
-	errs[0] = t.run(ctx, steps[0])
+	var wg sync.WaitGroup
+	for i := range steps[1:] {
+		wg.Go(func() { do(i + 1) })
+	}
+	do(0)
 	wg.Wait()
 	return errors.Join(errs...)
 }

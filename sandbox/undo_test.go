@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/berth-runtime/berth/sandbox/keeper"
@@ -47,13 +48,52 @@ func TestTransactionUndoesInReverse(t *testing.T) {
 
 func TestParallelStepsAllCount(t *testing.T) {
 	one, two := errors.New("one"), errors.New("two")
+	var both sync.WaitGroup
+	both.Add(2)
+	fail := func(err error) func(context.Context) error {
+		return func(context.Context) error { both.Done(); both.Wait(); return err }
+	}
 	var tx transaction
-	err := tx.parallel(t.Context(),
-		step{name: "a", do: func(context.Context) error { return one }},
-		step{name: "b", do: func(context.Context) error { return nil }},
-		step{name: "c", do: func(context.Context) error { return two }})
+	err := tx.parallel(t.Context(), step{name: "a", do: fail(one)},
+		step{name: "b", do: func(context.Context) error { return nil }}, step{name: "c", do: fail(two)})
 	if !errors.Is(err, one) || !errors.Is(err, two) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Nobody waits for a step whose sibling has failed, and it is undone all the same; what it says of its end is
+// no news.
+func TestParallelStepGivesUp(t *testing.T) {
+	failed := errors.New("failed")
+	for name, told := range map[string]func(context.Context) error{
+		"cause": context.Cause,
+		"error": func(ctx context.Context) error { return ctx.Err() },
+	} {
+		began := make(chan struct{})
+		var undone []string
+		slow := step{
+			name: "slow",
+			do:   func(ctx context.Context) error { close(began); <-ctx.Done(); return told(ctx) },
+			undo: func(context.Context) error { undone = append(undone, "slow"); return nil },
+		}
+		quick := step{name: "quick", do: func(context.Context) error { <-began; return failed }}
+		for _, order := range [][]step{{slow, quick}, {quick, slow}} {
+			var tx transaction
+			if err := tx.parallel(t.Context(), order...); err == nil || err.Error() != "quick: failed" {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := tx.rollback(t.Context()); err != nil || len(undone) != 1 {
+				t.Errorf("%s: undone %v, %v", name, undone, err)
+			}
+			began, undone = make(chan struct{}), nil
+		}
+		// The caller's own end is told, by whoever meets it.
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(ErrClosed)
+		var tx transaction
+		if err := tx.parallel(ctx, slow, quick); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: cancelled: %v", name, err)
+		}
 	}
 }
 

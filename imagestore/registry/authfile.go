@@ -12,6 +12,8 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	dockercredentials "github.com/docker/cli/cli/config/credentials"
 	"github.com/docker/cli/cli/config/types"
+
+	"github.com/berth-runtime/berth/imagestore/fault"
 )
 
 // fileCredentials looks up what the node's own credentials file (docker's config.json) has for a host, when the host asks for some. Both
@@ -97,8 +99,12 @@ func askHelper(ctx context.Context, file *configfile.ConfigFile, host string) (u
 	}
 	answered := make(chan answer, 1)
 	go func() { // ends with the program, which nothing can end sooner
-		entry, err := dockercredentials.NewNativeStore(file, helper).Get(key)
-		answered <- answer{entry, err}
+		var a answer
+		a.err = fault.Guard(func() (err error) {
+			a.AuthConfig, err = dockercredentials.NewNativeStore(file, helper).Get(key)
+			return err
+		})
+		answered <- a
 	}()
 	select {
 	case a := <-answered:

@@ -3,10 +3,13 @@ package blackbox
 import (
 	"context"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -75,6 +78,37 @@ func TestRootRetriesJoin(t *testing.T) {
 	check(t, err)
 	if r.PodSandboxId == ids[0] {
 		t.Error("another attempt joined the first one's pod")
+	}
+}
+
+// TestRootChangedConfigIsRefused has a client change what it asks for, and not the attempt.
+func TestRootChangedConfigIsRefused(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(d.PodConfig("kept"))
+	c := pod.Create(harness.ContainerConfig("c", harness.Sleep))
+
+	changed := proto.Clone(pod.Config).(*cri.PodSandboxConfig)
+	changed.Labels = map[string]string{"a": "b"}
+	_, err := d.Runtime.RunPodSandbox(d.Context(), &cri.RunPodSandboxRequest{Config: changed})
+	refused(t, err, pod.ID, "labels")
+
+	other := harness.ContainerConfig("c", "echo another")
+	_, err = d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: other, SandboxConfig: pod.Config})
+	refused(t, err, c.ID, "command")
+	c.Start()
+	_, err = d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: c.Config, SandboxConfig: pod.Config})
+	refused(t, err, c.ID, "running")
+	other.Metadata.Attempt = 1
+	if pod.Run(other).Wait().ExitCode != 0 {
+		t.Error("the next attempt did not run")
+	}
+}
+
+// refused wants an AlreadyExists that names what is there, and why.
+func refused(t *testing.T, err error, id, why string) {
+	t.Helper()
+	if status.Code(err) != codes.AlreadyExists || !strings.Contains(err.Error(), id) || !strings.Contains(err.Error(), why) {
+		t.Errorf("got %v, wanted AlreadyExists with %s and %s", err, id, why)
 	}
 }
 
