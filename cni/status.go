@@ -137,10 +137,10 @@ func (n *Network) logConf(now *network, skipped []error, err error) {
 		n.log.WithError(err).Debug("no network configuration")
 		return
 	}
-	n.log.WithFields(logrus.Fields{"network": now.list.Name, "file": now.file}).Info("network configuration loaded")
+	n.log.WithFields(logrus.Fields{"op": "load network " + now.list.Name + " of " + now.file}).Info("network configuration loaded")
 	for _, p := range now.list.Plugins {
 		for _, key := range n.unknownKeys(p) {
-			n.log.WithFields(logrus.Fields{"file": now.file, "plugin": p.Network.Type, "key": key}).Warn("unknown key in network configuration")
+			n.log.WithFields(logrus.Fields{"op": fmt.Sprintf("read %q of plugin %s in %s", key, p.Network.Type, now.file)}).Warn("unknown key in network configuration")
 		}
 	}
 }

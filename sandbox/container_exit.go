@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func (xs *exits) book(c *container, exit keeper.Exit) bool {
 		if err := xs.moveLocked(c, containerExit, func(rec *containerRecord) { bookExit(rec, exit, oom) }); err != nil {
 			xs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Error("exit not booked")
 		}
-		xs.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id, "code": c.record.ExitCode}).Info("container exited")
+		xs.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id, "op": fmt.Sprintf("exit with code %d", c.record.ExitCode)}).Info("container exited")
 	}
 	if c.process != nil {
 		c.process.release()

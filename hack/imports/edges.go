@@ -31,8 +31,6 @@ var Edges = []Edge{
 	{"sandbox", "oci/launch", "when a launch did what: its part of a timeline"},
 	{"sandbox", "oci/program", "what the steps of a timeline are called"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
-	{"sandbox", "oci/launch", "what the child noted of a launch is kept"},
-	{"sandbox", "oci/program", "and shown beside the steps of its program"},
 	{"sandbox", "cni", "a pod's place in the network"},
 	{"sandbox", "imagestore", "a container's root file system"},
 

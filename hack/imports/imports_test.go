@@ -29,6 +29,13 @@ func TestTreeKeepsItsWalls(t *testing.T) {
 	for _, fault := range Check(packages, Edges, Libraries) {
 		t.Error(fault)
 	}
+	seen := map[[2]string]bool{}
+	for _, e := range Edges {
+		if seen[[2]string{e.From, e.To}] {
+			t.Errorf("the edge from %s to %s stands twice", e.From, e.To)
+		}
+		seen[[2]string{e.From, e.To}] = true
+	}
 	for _, e := range Unused(packages, Edges) {
 		t.Errorf("nothing needs the edge from %s to %s any more: take it out", e.From, e.To)
 	}
