@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -49,7 +48,7 @@ type DNS struct {
 // Result is what a pod has got.
 type Result struct {
 	IPs []netip.Addr // addresses of the pod's default interface, the preferred first
-	Raw []byte       // the CNI result as JSON, of version 1.0.0 or later
+	CNI types.Result // all that the plugins said, as libcni has it
 }
 
 func (a Attachment) validate() error {
@@ -71,7 +70,7 @@ func (a Attachment) validate() error {
 
 // intent is what the attachment comes to in a network.
 func (a Attachment) intent(n *network) (*intent, error) {
-	list, err := listJSON(n.list)
+	list, err := n.json()
 	if err != nil {
 		return nil, fmt.Errorf("record attachment %s: %w", a.ID, err)
 	}
@@ -158,11 +157,7 @@ func newResult(r types.Result, preference string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := json.Marshal(current)
-	if err != nil {
-		return nil, err
-	}
-	out := &Result{Raw: raw}
+	out := &Result{CNI: r}
 	for _, ip := range current.IPs {
 		if i := ip.Interface; i != nil && *i >= 0 && *i < len(current.Interfaces) {
 			if on := current.Interfaces[*i]; on.Name != defaultInterface || on.Sandbox == "" {

@@ -137,7 +137,7 @@ func TestIntentSurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := Attachment{ID: "abc", PodName: "web", Ports: []PortMapping{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}}
-	i, err := a.intent(&network{list: list, file: "/x/a.conflist"})
+	i, err := a.intent(newNetwork(list, "/x/a.conflist"))
 	if err != nil {
 		t.Fatal(err)
 	}

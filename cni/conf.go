@@ -24,10 +24,19 @@ type network struct {
 	file    string // "" for the built-in one
 	builtin bool
 
+	asJSON func() (json.RawMessage, error) // once
+
 	check   sync.Once
 	invalid error    // what our plugins have against it; ready returns it
 	foreign []string // types of ours whose configuration here is the reference plugin's matter
 }
+
+func newNetwork(list *libcni.NetworkConfigList, file string) *network {
+	return &network{list: list, file: file, builtin: file == "", asJSON: sync.OnceValues(func() (json.RawMessage, error) { return listJSON(list) })}
+}
+
+// json is the list with what lay in other files put in.
+func (n *network) json() (json.RawMessage, error) { return n.asJSON() }
 
 func (n *network) String() string {
 	if n.builtin {
@@ -107,7 +116,7 @@ func load(dir string) (*network, []error, error) {
 		file := filepath.Join(dir, e.Name())
 		list, err := loadFile(file)
 		if err == nil {
-			return &network{list: list, file: file}, skipped, nil
+			return newNetwork(list, file), skipped, nil
 		}
 		skipped = append(skipped, fmt.Errorf("network configuration %s: %w", file, err))
 	}

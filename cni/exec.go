@@ -33,6 +33,9 @@ type executor struct {
 	version.PluginDecoder
 	plugins map[string]plugin.Plugin
 	pod     *link.Space // nil when the namespace is gone
+
+	checked *network     // what ready has found right, nil when nothing has
+	commit  func() error // called before a process, which may look for what was held back until then; nil when nothing is
 }
 
 var _ invoke.Exec = (*executor)(nil)
@@ -57,29 +60,62 @@ func findBinary(name string, paths []string) (string, error) {
 func (e *executor) ExecPlugin(ctx context.Context, path string, config []byte, environ []string) ([]byte, error) {
 	name, here := strings.CutPrefix(path, inProcess)
 	if !here {
-		return runProcess(ctx, path, config, environ)
+		return e.process(ctx, path, config, environ)
 	}
-	p := e.plugins[name]
-	if err := p.Supports(config); err != nil {
+	if err := e.supports(name, config); err != nil {
 		path, missing := findBinary(name, splitPath(getenv(environ, "CNI_PATH")))
 		if missing != nil {
 			return nil, errors.Join(err, missing)
 		}
-		return runProcess(ctx, path, config, environ)
+		return e.process(ctx, path, config, environ)
 	}
-	return e.here(ctx, p, config, environ)
-}
-
-// here runs a plugin in this process.
-func (e *executor) here(ctx context.Context, p plugin.Plugin, config []byte, environ []string) ([]byte, error) {
 	command := getenv(environ, "CNI_COMMAND")
 	if command == "VERSION" {
 		return json.Marshal(version.All)
 	}
-	confVersion, err := confVersion(config)
+	as, err := e.version(config)
 	if err != nil {
 		return nil, err
 	}
+	result, err := e.here(ctx, name, command, config, environ)
+	if err != nil || result == nil {
+		return nil, err
+	}
+	result.CNIVersion = types100.ImplementedSpecVersion
+	converted, err := result.GetAsVersion(as)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(converted)
+}
+
+func (e *executor) process(ctx context.Context, path string, config []byte, environ []string) ([]byte, error) {
+	if e.commit != nil {
+		if err := e.commit(); err != nil {
+			return nil, err
+		}
+	}
+	return runProcess(ctx, path, config, environ)
+}
+
+// supports is nil when the plugin of ours understands the configuration.
+func (e *executor) supports(name string, config []byte) error {
+	if e.checked != nil && !slices.Contains(e.checked.foreign, name) {
+		return nil
+	}
+	return e.plugins[name].Supports(config)
+}
+
+// version is the version of the specification that a configuration is written in.
+func (e *executor) version(config []byte) (string, error) {
+	if e.checked != nil {
+		return e.checked.list.CNIVersion, nil
+	}
+	return confVersion(config)
+}
+
+// here runs a plugin in this process. The result is nil but for ADD.
+func (e *executor) here(ctx context.Context, name, command string, config []byte, environ []string) (*types100.Result, error) {
 	call := &plugin.Call{
 		Container: getenv(environ, "CNI_CONTAINERID"),
 		IfName:    getenv(environ, "CNI_IFNAME"),
@@ -94,22 +130,13 @@ func (e *executor) here(ctx context.Context, p plugin.Plugin, config []byte, env
 	if e.pod == nil && (command == "ADD" || command == "CHECK") {
 		return nil, errNoNamespace
 	}
-	return run(ctx, p, command, call, confVersion)
+	return run(ctx, e.plugins[name], command, call)
 }
 
-func run(ctx context.Context, p plugin.Plugin, command string, call *plugin.Call, confVersion string) ([]byte, error) {
+func run(ctx context.Context, p plugin.Plugin, command string, call *plugin.Call) (*types100.Result, error) {
 	switch command {
 	case "ADD":
-		result, err := p.Add(ctx, call)
-		if err != nil {
-			return nil, err
-		}
-		result.CNIVersion = types100.ImplementedSpecVersion
-		converted, err := result.GetAsVersion(confVersion)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(converted)
+		return p.Add(ctx, call)
 	case "CHECK":
 		return nil, p.Check(ctx, call)
 	case "DEL":
@@ -128,7 +155,10 @@ func run(ctx context.Context, p plugin.Plugin, command string, call *plugin.Call
 
 // delegate runs the plugin that another one names, with the same configuration (CNI specification, section 4).
 func (e *executor) delegate(ctx context.Context, command, name string, config []byte, environ []string) (*types100.Result, error) {
-	path, err := e.FindInPath(name, splitPath(getenv(environ, "CNI_PATH")))
+	if _, ours := e.plugins[name]; ours && e.supports(name, config) == nil {
+		return e.here(ctx, name, command, config, environ)
+	}
+	path, err := findBinary(name, splitPath(getenv(environ, "CNI_PATH")))
 	if err != nil {
 		return nil, err
 	}

@@ -10,9 +10,17 @@ import (
 // claims say which pod has which port of the host, whatever network leads it there: the built-in one, somebody's portmap plugin, or none at
 // all, for a pod on the host's own network. They are made before an attachment's record, and read from the records by the next daemon.
 type claims struct {
-	mu sync.Mutex
-	by map[string]claim // by the pod's id
+	mu    sync.Mutex
+	by    map[string]claim             // by the pod's id
+	ports map[portKey]map[string]claim // the same, by port
 }
+
+type portKey struct {
+	protocol string
+	port     int32
+}
+
+func (p PortMapping) key() portKey { return portKey{p.protocol(), p.HostPort} }
 
 type claim struct {
 	name  string // namespace/name of the pod
@@ -24,9 +32,9 @@ type claim struct {
 func (c *claims) take(id, name string, ports []PortMapping) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.by, id)
-	for other, held := range c.by {
-		for _, p := range ports {
+	c.forget(id)
+	for _, p := range ports {
+		for other, held := range c.ports[p.key()] {
 			for _, h := range held.ports {
 				if p.excludes(h) {
 					return fmt.Errorf("%w by pod %s (%s): host port %s", ErrPortTaken, held.name, other, h)
@@ -34,11 +42,18 @@ func (c *claims) take(id, name string, ports []PortMapping) error {
 			}
 		}
 	}
-	if c.by == nil {
-		c.by = map[string]claim{}
+	if len(ports) == 0 {
+		return nil
 	}
-	if len(ports) > 0 {
-		c.by[id] = claim{name, ports}
+	if c.by == nil {
+		c.by, c.ports = map[string]claim{}, map[portKey]map[string]claim{}
+	}
+	c.by[id] = claim{name, ports}
+	for _, p := range ports {
+		if c.ports[p.key()] == nil {
+			c.ports[p.key()] = map[string]claim{}
+		}
+		c.ports[p.key()][id] = c.by[id]
 	}
 	return nil
 }
@@ -46,6 +61,15 @@ func (c *claims) take(id, name string, ports []PortMapping) error {
 func (c *claims) drop(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.forget(id)
+}
+
+func (c *claims) forget(id string) {
+	for _, p := range c.by[id].ports {
+		if delete(c.ports[p.key()], id); len(c.ports[p.key()]) == 0 {
+			delete(c.ports, p.key())
+		}
+	}
 	delete(c.by, id)
 }
 

@@ -47,7 +47,7 @@ func (i *intent) network() (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &network{list: list, file: i.File, builtin: i.File == ""}, nil
+	return newNetwork(list, i.File), nil
 }
 
 func (i *intent) runtimeConf() *libcni.RuntimeConf {

@@ -25,8 +25,8 @@ func TestRootLimits(t *testing.T) {
 	if looks := hostLooks(t, w.host); !strings.Contains(looks, "tbf rate 1250000 ") || !strings.Contains(looks, "tbf rate 2500000 ") || !strings.Contains(looks, "ifb") {
 		t.Errorf("no limits on the host:\n%s", looks)
 	}
-	if len(r.IPs) != 2 || !strings.Contains(string(r.Raw), "bwp") {
-		t.Errorf("result %s", r.Raw)
+	if len(r.IPs) != 2 || !strings.Contains(said(t, r), "bwp") {
+		t.Errorf("result %s", said(t, r))
 	}
 	if err := w.Check(context.Background(), a); err != nil {
 		t.Error(err)

@@ -228,7 +228,7 @@ func (n *Network) builtinNetwork(limits bool) (*network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
-	return &network{list: list, builtin: true}, nil
+	return newNetwork(list, ""), nil
 }
 
 // SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon. Pods that are attached keep
@@ -251,7 +251,11 @@ func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 
 // libcni returns libcni with our executor in a pod, which is nil for what concerns none.
 func (n *Network) libcni(pod *link.Space) *libcni.CNIConfig {
-	return libcni.NewCNIConfigWithCacheDir(n.cfg.BinDirs, n.dir, &executor{plugins: n.plugins, pod: pod})
+	return n.libcniBy(&executor{plugins: n.plugins, pod: pod})
+}
+
+func (n *Network) libcniBy(e *executor) *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir(n.cfg.BinDirs, n.dir, e)
 }
 
 // Add attaches a pod and returns its addresses; on an error nothing is left of the attempt. One that is attached already is attached
@@ -334,8 +338,15 @@ func (n *Network) add(ctx context.Context, net *network, i *intent, pod *link.Sp
 	if err := loopback.Up(pod); err != nil {
 		return nil, err
 	}
-	got, err := n.libcni(pod).AddNetworkList(ctx, net.list, i.runtimeConf())
+	owner := plugin.Owner(i.ID, i.IfName)
+	n.tables.Hold(owner) // so that all that the plugins want of nf_tables is one transaction
+	commit := func() error { return n.tables.Commit(owner) }
+	got, err := n.libcniBy(&executor{plugins: n.plugins, pod: pod, checked: net, commit: commit}).AddNetworkList(ctx, net.list, i.runtimeConf())
+	if err == nil {
+		err = commit()
+	}
 	if err != nil {
+		n.tables.Drop(owner)
 		return nil, err
 	}
 	result, err := newResult(got, n.cfg.IPPreference)

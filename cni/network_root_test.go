@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -62,6 +63,16 @@ type pod struct {
 	*Result
 	space  *link.Space
 	remove func()
+}
+
+// said is what the plugins said, as JSON.
+func said(t testing.TB, r *Result) string {
+	t.Helper()
+	b, err := json.Marshal(r.CNI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func podID(name string) string { return fmt.Sprintf("%064x", []byte(name))[:64] }

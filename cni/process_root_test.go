@@ -140,7 +140,7 @@ func TestRootCheck(t *testing.T) {
 	}
 	p := w.pod(t, "p", port)
 	check(p, nil)
-	if err := w.tables.ReleasePorts(builtinName, p.ID+"/eth0"); err != nil {
+	if err := w.tables.Release(builtinName, p.ID+"/eth0"); err != nil {
 		t.Fatal(err)
 	}
 	check(p, portmap.ErrMissing)

@@ -54,7 +54,7 @@ func TestRootPodAsksForAddresses(t *testing.T) {
 	a, _ := w.attachment(t, "p")
 	a.Annotations = map[string]string{IPsAnnotation: "10.88.7.7,fd00:88::77", MACAnnotation: "02:00:00:00:07:07"}
 	r, err := w.Add(context.Background(), a)
-	if err != nil || r.IPs[0].String() != "10.88.7.7" || r.IPs[1].String() != "fd00:88::77" || !strings.Contains(string(r.Raw), "02:00:00:00:07:07") {
+	if err != nil || r.IPs[0].String() != "10.88.7.7" || r.IPs[1].String() != "fd00:88::77" || !strings.Contains(said(t, r), "02:00:00:00:07:07") {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	b, _ := w.attachment(t, "q")

@@ -74,17 +74,21 @@ func Decode(config []byte, into any) error {
 
 // Previous returns the result of the plugins that ran before in the chain, nil when there was none.
 func Previous(config []byte) (*types100.Result, error) {
-	conf := types.PluginConf{}
+	conf := struct {
+		Version string          `json:"cniVersion"`
+		Result  json.RawMessage `json:"prevResult"`
+	}{}
 	if err := Decode(config, &conf); err != nil {
 		return nil, err
 	}
-	if conf.RawPrevResult == nil {
+	if len(conf.Result) == 0 || string(conf.Result) == "null" {
 		return nil, nil
 	}
-	if err := version.ParsePrevResult(&conf); err != nil {
+	previous, err := version.NewResult(conf.Version, conf.Result)
+	if err != nil {
 		return nil, Keyf("prevResult", "%w", err)
 	}
-	result, err := types100.NewResultFromResult(conf.PrevResult)
+	result, err := types100.NewResultFromResult(previous)
 	if err != nil {
 		return nil, Keyf("prevResult", "%w", err)
 	}

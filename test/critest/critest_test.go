@@ -32,6 +32,50 @@ func TestRootSerial(t *testing.T) { validate(t) }
 
 func TestRootParallel(t *testing.T) { validate(t, "-parallel=4") }
 
+// TestRootWebSocket runs the suite's execs and attaches over WebSocket: otherwise it uses SPDY. Its port-forward would be
+// SPDY tunnelled through a WebSocket, which the API server unpacks before kubelet; runtimes don't get to see that.
+func TestRootWebSocket(t *testing.T) {
+	report := critest(t, "-websocket-exec", "-websocket-attach", "-ginkgo.focus=Streaming.*(exec|attach)")
+	if passed := allPassed(t, report); passed < 3 && os.Getenv(focusVariable) == "" {
+		t.Errorf("only %d tests ran", passed)
+	}
+}
+
+// TestRootBenchmark runs the suite's benchmarks with small numbers: that they pass is all that is asked here, make bench measures.
+func TestRootBenchmark(t *testing.T) {
+	params := filepath.Join(t.TempDir(), "params.yaml")
+	if err := os.WriteFile(params, []byte(`containersNumber: 5
+containersNumberParallel: 2
+containerBenchmarkTimeoutSeconds: 60
+podsNumber: 5
+podsNumberParallel: 2
+podBenchmarkTimeoutSeconds: 60
+imagesNumber: 3
+imagesNumberParallel: 1
+imageBenchmarkTimeoutSeconds: 60
+podContainerStartBenchmarkTimeoutSeconds: 60
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report := critest(t, "-benchmark", "-benchmarking-params-file="+params, "-benchmarking-output-dir="+t.TempDir())
+	if passed := allPassed(t, report); passed < 4 && os.Getenv(focusVariable) == "" {
+		t.Errorf("only %d benchmarks ran", passed)
+	}
+}
+
+// allPassed counts the tests that passed, of which none may have failed.
+func allPassed(t *testing.T, report *suite) (passed int) {
+	for _, s := range report.SpecReports {
+		switch {
+		case s.State == "passed" && s.LeafNodeType == "It":
+			passed++
+		case s.State != "passed" && s.State != "skipped":
+			t.Errorf("%s %s: %s\n%s", s.State, s.name(), s.Failure.Message, s.CapturedGinkgoWriterOutput)
+		}
+	}
+	return passed
+}
+
 // validate runs the suite and looks at each of its tests.
 func validate(t *testing.T, flags ...string) {
 	report := critest(t, append(flags, "-ginkgo.skip="+offline)...)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"sync"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -21,25 +20,26 @@ import (
 // Plugin is the bridge plugin.
 type Plugin struct {
 	host   *link.Space
+	side   *hostSide
 	tables *nft.Tables
 	reaper *link.Reaper
 	router *router.Router
 
 	sysctls link.Sysctls // of containers
-
-	mu    sync.Mutex              // over making bridges and giving them addresses
-	fresh map[string][]netip.Addr // addresses of bridges that were given just now, and that nobody has waited for
 }
 
 var _ plugin.Plugin = (*Plugin)(nil)
 
 // New makes bridges in host, masquerades by tables, and leaves veth pairs to reaper. All three stay the caller's.
 func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
-	return &Plugin{host: host, tables: tables, reaper: reaper, router: router.New(host)}
+	return &Plugin{host: host, side: newHostSide(host), tables: tables, reaper: reaper, router: router.New(host)}
 }
 
 // Close gives up what the plugin holds open.
 func (p *Plugin) Close() { p.sysctls.Close() }
+
+// Remove removes a bridge that carries this owner's name. It waits for the kernel, and is no error when there is no such bridge.
+func (p *Plugin) Remove(name, owner string) error { return p.side.remove(name, owner) }
 
 // Keys are those of the configuration.
 func (*Plugin) Keys() any { return config{} }
@@ -59,7 +59,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err != nil {
 		return nil, err
 	}
-	br, err := p.ensureBridge(conf)
+	br, err := p.side.ensure(conf)
 	if err != nil {
 		return nil, err
 	}
@@ -75,20 +75,14 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		return nil, err
 	}
 	result.Interfaces = []*types100.Interface{
-		{Name: conf.Bridge, Mac: br.HardwareAddr.String()},
+		{Name: conf.Bridge, Mac: v.bridge.HardwareAddr.String()},
 		{Name: v.host, Mac: v.hostMAC.String()},
 		{Name: v.pod, Mac: v.podMAC.String(), Sandbox: c.NetNS},
 	}
-	if err := p.setUp(ctx, conf, c, br, gateways, result); err != nil || conf.DisableContainerInterface {
-		return result, err
-	}
-	if err := p.host.AwaitUp(ctx, v.host); err != nil {
+	if err := p.setUp(ctx, conf, c, v, result); err != nil {
 		return nil, err
 	}
-	for name, addrs := range p.takeFresh() {
-		podif.Reachable(ctx, p.host, name, addrs)
-	}
-	return result, nil
+	return result, p.serve(ctx, conf, c, v, gateways, result)
 }
 
 // macFor is the MAC address of the container: as asked for, or that of its first address.
@@ -104,28 +98,51 @@ func macFor(conf *config, result *types100.Result) net.HardwareAddr {
 	return link.RandomMAC()
 }
 
-// setUp does what comes after the pair is there.
-func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, br *netlink.Bridge, gateways []netip.Prefix, result *types100.Result) error {
+// setUp brings the pair up: the container's end first, with all that it has. When the host's end follows, there is a carrier at once, and
+// the kernel need not take the port out of the bridge and in again.
+func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, v *pair, result *types100.Result) error {
+	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Index: v.podIndex, Sysctls: &p.sysctls, DAD: conf.EnableDAD}
 	if !conf.DisableContainerInterface {
-		on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: &p.sysctls, DAD: conf.EnableDAD}
-		if _, err := podif.Configure(ctx, on, result); err != nil {
+		if err := on.Configure(result); err != nil {
 			return err
 		}
 	}
-	on := netlink.Link(br)
+	batch := p.host.Batch()
+	batch.UpPort(v.host, link.Port{Hairpin: conf.HairpinMode, Isolated: conf.PortIsolation})
+	port := batch.Look(v.host)
+	if err := batch.Run(); err != nil || conf.DisableContainerInterface {
+		return err
+	}
+	if !port.Up {
+		if err := p.host.AwaitUp(ctx, v.host); err != nil {
+			return err
+		}
+	}
+	if err := c.Pod.AwaitUp(ctx, c.IfName); err != nil || !conf.EnableDAD {
+		return err
+	}
+	return on.Settle(ctx)
+}
+
+// serve makes the host a gateway for the container, as far as it is to be one.
+func (p *Plugin) serve(ctx context.Context, conf *config, c *plugin.Call, v *pair, gateways []netip.Prefix, result *types100.Result) error {
+	on := netlink.Link(v.bridge)
 	if conf.VLAN != 0 && len(gateways) > 0 {
-		l, err := p.ensureVLAN(conf, br)
+		l, err := p.side.ensureVLAN(conf, v.bridge)
 		if err != nil {
 			return err
 		}
 		on = l
 		result.Interfaces = append(result.Interfaces, &types100.Interface{Name: l.Attrs().Name, Mac: l.Attrs().HardwareAddr.String()})
 	}
-	if err := p.ensureGateways(conf, on, gateways); err != nil {
+	if err := p.side.ensureGateways(conf, on, gateways); err != nil {
 		return err
 	}
 	if err := p.router.Forward(gateways); err != nil {
 		return err
+	}
+	for name, addrs := range p.side.takeFresh() {
+		podif.Reachable(ctx, p.host, name, addrs)
 	}
 	if !conf.IPMasq || conf.IPAM.Type == "" {
 		return nil

@@ -23,7 +23,7 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
 		return err
 	}
-	br, err := p.bridge(conf)
+	br, err := p.side.bridge(conf)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -22,19 +24,65 @@ var (
 	ErrFull        = errors.New("has no free port, a bridge holds 1023")
 )
 
-// ensureBridge returns the bridge, made and up.
-func (p *Plugin) ensureBridge(conf *config) (*netlink.Bridge, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	br, err := p.bridge(conf)
+// memoTTL is how long a bridge is believed to be as it was made. One that is gone is noticed at once, by its index.
+const memoTTL = 10 * time.Second
+
+// hostSide is the bridges of the host, and what is on them.
+type hostSide struct {
+	host *link.Space
+
+	mu    sync.Mutex
+	known map[string]*known       // bridges by name
+	fresh map[string][]netip.Addr // addresses of bridges that were given just now, and that nobody has waited for
+}
+
+// known is what a bridge was found or made to be.
+type known struct {
+	bridge   *netlink.Bridge
+	owner    string
+	promisc  bool
+	until    time.Time
+	gateways map[netip.Prefix]bool // that it, not an interface in a VLAN, has as addresses
+}
+
+func newHostSide(host *link.Space) *hostSide {
+	return &hostSide{host: host, known: map[string]*known{}}
+}
+
+// recall returns what is known of a bridge, nil when that is too little; mu is held.
+func (s *hostSide) recall(conf *config) *known {
+	k := s.known[conf.Bridge]
+	if k == nil || time.Now().After(k.until) || k.owner != conf.Owner || (conf.PromiscMode && !k.promisc) {
+		return nil
+	}
+	return k
+}
+
+// forget has a bridge looked up again. It is false when that was to be done anyhow.
+func (s *hostSide) forget(conf *config) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.known[conf.Bridge]
+	delete(s.known, conf.Bridge)
+	return ok
+}
+
+// ensure returns the bridge, made and up.
+func (s *hostSide) ensure(conf *config) (*netlink.Bridge, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.recall(conf); k != nil {
+		return k.bridge, nil
+	}
+	br, err := s.bridge(conf)
 	if err != nil {
 		return nil, err
 	}
 	if br == nil {
-		if err := p.makeBridge(conf); err != nil {
+		if err := s.makeBridge(conf); err != nil {
 			return nil, err
 		}
-		if br, err = p.bridge(conf); err != nil {
+		if br, err = s.bridge(conf); err != nil {
 			return nil, err
 		}
 		if br == nil {
@@ -42,21 +90,24 @@ func (p *Plugin) ensureBridge(conf *config) (*netlink.Bridge, error) {
 		}
 	}
 	if conf.PromiscMode && br.Promisc == 0 {
-		if err := p.host.Netlink().SetPromiscOn(br); err != nil {
+		if err := s.host.Netlink().SetPromiscOn(br); err != nil {
 			return nil, fmt.Errorf("set bridge %s promiscuous: %w", conf.Bridge, err)
 		}
 	}
 	if br.RawFlags&syscall.IFF_UP == 0 {
-		if err := p.host.Netlink().LinkSetUp(br); err != nil {
+		if err := s.host.Netlink().LinkSetUp(br); err != nil {
 			return nil, fmt.Errorf("bring up bridge %s: %w", conf.Bridge, err)
 		}
+	}
+	s.known[conf.Bridge] = &known{
+		bridge: br, owner: conf.Owner, promisc: conf.PromiscMode, until: time.Now().Add(memoTTL), gateways: map[netip.Prefix]bool{},
 	}
 	return br, nil
 }
 
 // bridge looks the bridge up, nil when there is none.
-func (p *Plugin) bridge(conf *config) (*netlink.Bridge, error) {
-	l, err := p.host.Link(conf.Bridge)
+func (s *hostSide) bridge(conf *config) (*netlink.Bridge, error) {
+	l, err := s.host.Link(conf.Bridge)
 	if err != nil || l == nil {
 		return nil, err
 	}
@@ -68,14 +119,14 @@ func (p *Plugin) bridge(conf *config) (*netlink.Bridge, error) {
 		return br, nil
 	}
 	if br.Alias == "" {
-		return br, p.adopt(conf, br)
+		return br, s.adopt(conf, br)
 	}
 	return nil, plugin.Keyf("bridge", "%s %w, at %s", conf.Bridge, ErrOtherOwner, br.Alias)
 }
 
 // adopt takes a bridge that nobody has named or given an address: we were killed right after making it.
-func (p *Plugin) adopt(conf *config, br *netlink.Bridge) error {
-	have, err := p.host.Addresses(br.Index)
+func (s *hostSide) adopt(conf *config, br *netlink.Bridge) error {
+	have, err := s.host.Addresses(br.Index)
 	if err != nil {
 		return err
 	}
@@ -84,13 +135,13 @@ func (p *Plugin) adopt(conf *config, br *netlink.Bridge) error {
 			return plugin.Keyf("bridge", "%s %w: it has the address %s, and is not one of ours", conf.Bridge, ErrOtherOwner, a.Prefix)
 		}
 	}
-	if err := p.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
+	if err := s.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
 		return fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err)
 	}
 	return nil
 }
 
-func (p *Plugin) makeBridge(conf *config) error {
+func (s *hostSide) makeBridge(conf *config) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = conf.Bridge, conf.MTU, link.RandomMAC()
 	br := &netlink.Bridge{LinkAttrs: attrs}
@@ -98,12 +149,12 @@ func (p *Plugin) makeBridge(conf *config) error {
 		filtering := true
 		br.VlanFiltering = &filtering
 	}
-	if err := p.host.Netlink().LinkAdd(br); err != nil && !errors.Is(err, syscall.EEXIST) {
+	if err := s.host.Netlink().LinkAdd(br); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("add bridge %s: %w", conf.Bridge, err)
 	}
 	if conf.Owner != "" {
-		if err := p.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
-			return errors.Join(fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err), p.host.DeleteAt(br.Index))
+		if err := s.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
+			return errors.Join(fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err), s.host.DeleteAt(br.Index))
 		}
 	}
 	// The routes of the bridge are ours. And its link-local address is used at once: while it is tentative, the host cannot ask
@@ -112,42 +163,51 @@ func (p *Plugin) makeBridge(conf *config) error {
 	if !conf.EnableDAD {
 		variables = append(variables, link.Sysctl{Name: "accept_dad", Value: "0"})
 	}
-	_ = p.host.SetSysctls("net/ipv6/conf/"+conf.Bridge, variables...)
+	_ = s.host.SetSysctls("net/ipv6/conf/"+conf.Bridge, variables...)
 	return nil
 }
 
 // ensureGateways gives the bridge, or its interface in a VLAN, the addresses that are the containers' gateways.
-func (p *Plugin) ensureGateways(conf *config, on netlink.Link, gateways []netip.Prefix) error {
+func (s *hostSide) ensureGateways(conf *config, on netlink.Link, gateways []netip.Prefix) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.recall(conf)
+	if k != nil && k.bridge.Index != on.Attrs().Index {
+		k = nil
+	}
+	if k != nil {
+		gateways = slices.DeleteFunc(slices.Clone(gateways), func(gw netip.Prefix) bool { return k.gateways[gw] })
+	}
 	if len(gateways) == 0 {
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	have, err := p.host.Addresses(on.Attrs().Index)
+	have, err := s.host.Addresses(on.Attrs().Index)
 	if err != nil {
 		return err
 	}
 	for _, gw := range gateways {
-		if slices.ContainsFunc(have, func(a link.Address) bool { return a.Prefix == gw }) {
-			continue
+		if !slices.ContainsFunc(have, func(a link.Address) bool { return a.Prefix == gw }) {
+			if err := s.addGateway(conf, on, gw, have); err != nil {
+				return err
+			}
 		}
-		if err := p.addGateway(conf, on, gw, have); err != nil {
-			return err
+		if k != nil {
+			k.gateways[gw] = true
 		}
 	}
 	return nil
 }
 
 // takeFresh returns the addresses that bridges were given since the last call: with the first port only a bridge has a carrier, and IPv6.
-func (p *Plugin) takeFresh() map[string][]netip.Addr {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	fresh := p.fresh
-	p.fresh = nil
+func (s *hostSide) takeFresh() map[string][]netip.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := s.fresh
+	s.fresh = nil
 	return fresh
 }
 
-func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have []link.Address) error {
+func (s *hostSide) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have []link.Address) error {
 	index, name := on.Attrs().Index, on.Attrs().Name
 	for _, a := range have {
 		if a.Prefix.Addr().Is4() != gw.Addr().Is4() {
@@ -160,22 +220,22 @@ func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have
 		if !conf.ForceAddress {
 			return plugin.Keyf("bridge", "%s %w: %s, wanted %s", name, ErrOtherSubnet, a.Prefix, gw)
 		}
-		if err := p.host.DeleteAddress(index, a.Prefix); err != nil {
+		if err := s.host.DeleteAddress(index, a.Prefix); err != nil {
 			return err
 		}
 	}
-	if err := p.free(index, gw); err != nil {
+	if err := s.free(index, gw); err != nil {
 		return err
 	}
-	if err := p.host.AddAddress(index, gw, conf.EnableDAD); err != nil && !errors.Is(err, syscall.EEXIST) {
+	if err := s.host.AddAddress(index, gw, conf.EnableDAD); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("bridge %s: %w", name, err)
 	}
-	if p.fresh == nil {
-		p.fresh = map[string][]netip.Addr{}
+	if s.fresh == nil {
+		s.fresh = map[string][]netip.Addr{}
 	}
-	p.fresh[name] = append(p.fresh[name], gw.Addr())
+	s.fresh[name] = append(s.fresh[name], gw.Addr())
 	// Without a MAC address set on purpose a bridge takes its lowest port's. One that we made has one.
-	if err := p.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
+	if err := s.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
 		return fmt.Errorf("pin MAC address of %s: %w", name, err)
 	}
 	return nil
@@ -183,8 +243,8 @@ func (p *Plugin) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have
 
 // free refuses a subnet that the host is connected to by another interface, or part of which it is: one of the two could not be reached. A
 // wider network that the host is in may have pods within it.
-func (p *Plugin) free(index int, gw netip.Prefix) error {
-	routes, err := link.Whole(func() ([]netlink.Route, error) { return p.host.Netlink().RouteList(nil, netlink.FAMILY_ALL) })
+func (s *hostSide) free(index int, gw netip.Prefix) error {
+	routes, err := link.Whole(func() ([]netlink.Route, error) { return s.host.Netlink().RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
@@ -197,7 +257,7 @@ func (p *Plugin) free(index int, gw netip.Prefix) error {
 			continue
 		}
 		name := fmt.Sprint("interface ", r.LinkIndex)
-		if l, err := p.host.LinkAt(r.LinkIndex); err == nil && l != nil {
+		if l, err := s.host.LinkAt(r.LinkIndex); err == nil && l != nil {
 			name = l.Attrs().Name
 		}
 		return plugin.Keyf("ipam", "subnet %s %w: %s of %s", gw.Masked(), ErrOverlap, dst, name)
@@ -205,13 +265,14 @@ func (p *Plugin) free(index int, gw netip.Prefix) error {
 	return nil
 }
 
-// Remove removes a bridge that carries this owner's name. It waits for the kernel, and is no error when there is no such bridge.
-func (p *Plugin) Remove(name, owner string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l, err := p.host.Link(name)
+// remove is Plugin.Remove.
+func (s *hostSide) remove(name, owner string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.known, name)
+	l, err := s.host.Link(name)
 	if err != nil || l == nil || l.Type() != "bridge" || l.Attrs().Alias != owner || owner == "" {
 		return err
 	}
-	return p.host.DeleteAt(l.Attrs().Index)
+	return s.host.DeleteAt(l.Attrs().Index)
 }

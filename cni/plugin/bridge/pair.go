@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"syscall"
 
@@ -15,26 +14,34 @@ import (
 
 // pair is a new veth pair.
 type pair struct {
-	host, pod string // names
+	bridge    *netlink.Bridge // that the host's end is a port of
+	host, pod string          // names
 	hostMAC   net.HardwareAddr
 	podMAC    net.HardwareAddr
+	podIndex  int
 }
 
-// addPair joins the container to the bridge. The end in the container is down, the other up.
+// addPair joins the container to the bridge. Both ends are down.
 func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge, mac net.HardwareAddr) (*pair, error) {
 	for try := 0; ; try++ {
-		v := &pair{host: link.RandomName(), pod: c.IfName, hostMAC: link.RandomMAC(), podMAC: mac}
-		batch := p.host.Batch() // when the pair is not made, nothing is there to be brought up
+		v := &pair{bridge: br, host: link.RandomName(), pod: c.IfName, hostMAC: link.RandomMAC(), podMAC: mac}
+		batch := p.host.Batch() // when the pair is not made, there is nothing to be found
 		batch.AddVeth(link.Veth{
 			Name: v.host, MAC: v.hostMAC, Master: br.Index, Pod: c.Pod, PodName: v.pod, PodMAC: v.podMAC, MTU: conf.MTU,
 		})
-		batch.UpPort(v.host, link.Port{Hairpin: conf.HairpinMode, Isolated: conf.PortIsolation})
+		found := batch.Look(v.host)
 		err := batch.Run()
+		v.podIndex = found.Peer
 		switch {
 		case err == nil:
-			return v, p.joinVLANs(conf, v.host)
+			return v, p.side.joinVLANs(conf, v.host)
 		case errors.Is(err, syscall.EXFULL):
 			return nil, plugin.Keyf("bridge", "%s %w: %w", conf.Bridge, ErrFull, err)
+		case errors.Is(err, syscall.EINVAL) && p.side.forget(conf): // the bridge of that index is gone
+			if br, err = p.side.ensure(conf); err != nil {
+				return nil, err
+			}
+			continue
 		case !errors.Is(err, syscall.EEXIST) || try == 10:
 			return nil, err
 		}
@@ -42,18 +49,4 @@ func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge, mac n
 			return nil, err
 		}
 	}
-}
-
-func (p *Plugin) joinVLANs(conf *config, name string) error {
-	if conf.VLAN == 0 && len(conf.trunks) == 0 {
-		return nil
-	}
-	l, err := p.host.Link(name)
-	if err != nil {
-		return err
-	}
-	if l == nil {
-		return fmt.Errorf("interface %s: gone while it was set up", name)
-	}
-	return p.setVLANs(conf, l, conf.VLAN, conf.trunks)
 }

@@ -12,11 +12,11 @@ import (
 
 // setVLANs makes a port a member of VLANs: vlan untagged (0 for none), trunks with their tags. Without a vlan a trunk's untagged
 // traffic is in VLAN 1.
-func (p *Plugin) setVLANs(conf *config, port netlink.Link, vlan int, trunks []int) error {
+func (s *hostSide) setVLANs(conf *config, port netlink.Link, vlan int, trunks []int) error {
 	if vlan == 0 && len(trunks) == 0 {
 		return nil
 	}
-	h := p.host.Netlink()
+	h := s.host.Netlink()
 	if !conf.PreserveDefaultVLAN {
 		member, err := link.Whole(func() ([]*nl.BridgeVlanInfo, error) {
 			all, err := h.BridgeVlanList()
@@ -49,40 +49,58 @@ func (p *Plugin) setVLANs(conf *config, port netlink.Link, vlan int, trunks []in
 	return nil
 }
 
+// joinVLANs makes a new port a member of the configured VLANs.
+func (s *hostSide) joinVLANs(conf *config, name string) error {
+	if conf.VLAN == 0 && len(conf.trunks) == 0 {
+		return nil
+	}
+	l, err := s.host.Link(name)
+	if err != nil {
+		return err
+	}
+	if l == nil {
+		return fmt.Errorf("interface %s: gone while it was set up", name)
+	}
+	return s.setVLANs(conf, l, conf.VLAN, conf.trunks)
+}
+
 func vlanName(conf *config) string { return conf.Bridge + "." + strconv.Itoa(conf.VLAN) }
 
 // ensureVLAN returns the host's interface in the VLAN, which has the gateway's addresses: one end of a veth pair whose other end is a
 // port of the bridge.
-func (p *Plugin) ensureVLAN(conf *config, br *netlink.Bridge) (netlink.Link, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (s *hostSide) ensureVLAN(conf *config, br *netlink.Bridge) (netlink.Link, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	name := vlanName(conf)
-	l, err := p.host.Link(name)
+	l, err := s.host.Link(name)
 	if err != nil || l != nil {
 		return l, err
 	}
 	port := link.RandomName()
-	err = p.host.AddVeth(link.Veth{
-		Name: port, MAC: link.RandomMAC(), Master: br.Index, Pod: p.host, PodName: name, PodMAC: link.RandomMAC(), MTU: conf.MTU,
+	batch := s.host.Batch()
+	batch.AddVeth(link.Veth{
+		Name: port, MAC: link.RandomMAC(), Master: br.Index, Pod: s.host, PodName: name, PodMAC: link.RandomMAC(), MTU: conf.MTU,
 	})
+	if err := batch.Run(); err != nil {
+		return nil, err
+	}
+	end, err := s.host.Link(port)
 	if err != nil {
 		return nil, err
 	}
-	end, err := p.host.Link(port)
-	if err != nil {
-		return nil, err
-	}
-	if l, err = p.host.Link(name); err != nil {
+	if l, err = s.host.Link(name); err != nil {
 		return nil, err
 	}
 	if end == nil || l == nil {
 		return nil, fmt.Errorf("interface %s: gone while it was set up", name)
 	}
-	if err := p.setVLANs(conf, end, conf.VLAN, nil); err != nil {
+	if err := s.setVLANs(conf, end, conf.VLAN, nil); err != nil {
 		return nil, err
 	}
-	if err := p.host.UpPort(port, link.Port{}); err != nil {
+	batch = s.host.Batch()
+	batch.UpPort(port, link.Port{})
+	if err := batch.Run(); err != nil {
 		return nil, err
 	}
-	return l, p.host.Netlink().LinkSetUp(l)
+	return l, s.host.Netlink().LinkSetUp(l)
 }

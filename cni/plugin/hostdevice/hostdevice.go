@@ -110,8 +110,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	for _, ip := range result.IPs {
 		ip.Interface = types100.Int(0)
 	}
-	_, err = podif.Configure(ctx, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}, result)
-	return result, err
+	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
 }
 
 func (p *Plugin) find(conf *config) (netlink.Link, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,7 +33,8 @@ type store struct {
 	mu     sync.Mutex              // before the flock: threads of ours don't wait in the kernel for each other
 	leases map[netip.Addr]string   // who has an address
 	owners map[string][]netip.Addr // and what addresses somebody has
-	stamp  time.Time               // of the folder when both were right
+	lasts  map[int]netip.Addr      // what was given out last of a set
+	stamp  time.Time               // of the folder when all of it was right
 }
 
 func (s *store) put(addr netip.Addr, owner string) {
@@ -103,7 +105,7 @@ func (s *store) refresh() error {
 	if err != nil {
 		return err
 	}
-	s.leases, s.owners = nil, map[string][]netip.Addr{}
+	s.leases, s.owners, s.lasts = nil, map[string][]netip.Addr{}, map[int]netip.Addr{}
 	found := make(map[netip.Addr]string, len(entries))
 	for _, e := range entries {
 		addr, err := netip.ParseAddr(e.Name())
@@ -129,23 +131,45 @@ func (s *store) reserve(addr netip.Addr, owner string, set int) (bool, error) {
 		return false, nil
 	}
 	path := filepath.Join(s.dir, addr.String())
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_EXCL|os.O_CREATE, 0o600)
+	err := writeFile(path, unix.O_EXCL, owner)
 	if errors.Is(err, os.ErrExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	_, err = f.WriteString(owner)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return false, errors.Join(err, os.Remove(path))
-	}
 	s.put(addr, owner)
-	last := filepath.Join(s.dir, lastPrefix+strconv.Itoa(set))
-	if err := os.WriteFile(last, []byte(addr.String()), 0o600); err != nil {
+	if err := writeFile(filepath.Join(s.dir, lastPrefix+strconv.Itoa(set)), unix.O_TRUNC, addr.String()); err != nil {
 		return false, errors.Join(err, s.release(addr))
 	}
+	s.lasts[set] = addr
 	return true, nil
+}
+
+// writeFile is os.WriteFile with flags, by system calls: package os asks the poller of each file whether it can be waited for. A file that
+// O_EXCL made does not stay when it cannot be written.
+func writeFile(path string, flags int, content string) error {
+	var fd int
+	var err error
+	for {
+		if fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|flags, 0o600); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	n, err := unix.Write(fd, []byte(content))
+	if err == nil && n < len(content) {
+		err = io.ErrShortWrite
+	}
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		err = &os.PathError{Op: "write", Path: path, Err: err}
+		if flags&unix.O_EXCL != 0 {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
 }
 
 func (s *store) release(addr netip.Addr) error {
@@ -159,11 +183,15 @@ func (s *store) release(addr netip.Addr) error {
 
 // last is the address that was given out last of a set, invalid when that is not known.
 func (s *store) last(set int) netip.Addr {
+	if addr, ok := s.lasts[set]; ok {
+		return addr
+	}
 	data, err := os.ReadFile(filepath.Join(s.dir, lastPrefix+strconv.Itoa(set)))
 	if err != nil {
 		return netip.Addr{}
 	}
 	addr, _ := netip.ParseAddr(strings.TrimSpace(string(data)))
+	s.lasts[set] = addr
 	return addr
 }
 

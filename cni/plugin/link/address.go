@@ -107,8 +107,8 @@ func (s *Space) DeleteRoute(index int, dst netip.Prefix) error {
 	return nil
 }
 
-// Groups6 returns the IPv6 multicast groups that the interface with an index has joined.
-func (s *Space) Groups6(index int) ([]netip.Addr, error) {
+// Groups6 returns the IPv6 multicast groups that the interface with an index has joined, or with index 0 each interface, by its index.
+func (s *Space) Groups6(index int) (map[int][]netip.Addr, error) {
 	req := s.request(unix.RTM_GETMULTICAST, unix.NLM_F_DUMP)
 	msg := nl.NewIfAddrmsg(unix.AF_INET6)
 	msg.Index = uint32(index)
@@ -117,16 +117,20 @@ func (s *Space) Groups6(index int) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list multicast groups of interface %d: %w", index, err)
 	}
-	var out []netip.Addr
+	out := map[int][]netip.Addr{}
 	for _, answer := range answers {
 		header := nl.DeserializeIfAddrmsg(answer)
+		of := int(header.Index)
+		if index != 0 && of != index {
+			continue
+		}
 		attrs, err := nl.ParseRouteAttr(answer[header.Len():])
 		if err != nil {
-			return nil, fmt.Errorf("read multicast groups of interface %d: %w", index, err)
+			return nil, fmt.Errorf("read multicast groups of interface %d: %w", of, err)
 		}
 		for _, attr := range attrs {
-			if ip, ok := netip.AddrFromSlice(attr.Value); ok && attr.Attr.Type == unix.IFA_MULTICAST && header.Index == uint32(index) {
-				out = append(out, ip)
+			if ip, ok := netip.AddrFromSlice(attr.Value); ok && attr.Attr.Type == unix.IFA_MULTICAST {
+				out[of] = append(out[of], ip)
 			}
 		}
 	}

@@ -2,10 +2,11 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -14,24 +15,26 @@ const (
 	upPoll = 100 * time.Microsecond
 )
 
-// AwaitUp returns when the interface called name passes packets: when the kernel's link watch, a work queue, has seen the carrier of both
-// ends of its pair. Until then what it is to send is dropped, and a bridge does not forward for it.
+// AwaitUp returns when the interface called name passes packets: when the kernel's link watch has seen the carrier of both ends of its
+// pair. Until then what it is to send is dropped, and a bridge does not forward for it. From Linux 6.8 on whoever looks has it seen
+// (linkwatch_sync_dev), before that a work queue does it.
 func (s *Space) AwaitUp(ctx context.Context, name string) error {
 	deadline := time.Now().Add(upWait)
 	for wait := upPoll; ; wait *= 2 {
-		l, err := s.Link(name)
+		b := s.Batch()
+		now := b.Look(name)
+		err := b.Run()
+		if err == nil && now.Up {
+			return nil
+		}
+		if errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("interface %s: gone while it was set up", name)
+		}
 		if err != nil {
 			return err
 		}
-		if l == nil {
-			return fmt.Errorf("interface %s: gone while it was set up", name)
-		}
-		state := l.Attrs().OperState
-		if state == netlink.OperUp {
-			return nil
-		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("interface %s stays %s", name, state)
+			return fmt.Errorf("interface %s has no carrier", name)
 		}
 		select {
 		case <-ctx.Done():

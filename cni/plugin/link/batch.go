@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -23,13 +24,20 @@ type step struct {
 	what     string
 	request  *nl.NetlinkRequest
 	optional bool
+	found    *Found // what the answer is read into
+}
+
+// Found is what a Look has found when its Batch has been run.
+type Found struct {
+	Index, Peer int  // of the interface, and of the other end of its pair
+	Up          bool // it passes packets
 }
 
 // Batch begins a list of changes in the namespace.
 func (s *Space) Batch() *Batch { return &Batch{space: s} }
 
 func (b *Batch) add(kind, flags int, what string, data ...nl.NetlinkRequestData) *step {
-	req := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
+	req := nl.NewNetlinkRequest(kind, flags)
 	for _, d := range data {
 		req.AddData(d)
 	}
@@ -42,6 +50,15 @@ func (b *Batch) Up(index int) {
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index, msg.Flags, msg.Change = int32(index), unix.IFF_UP, unix.IFF_UP
 	b.add(unix.RTM_NEWLINK, 0, fmt.Sprintf("bring up interface %d", index), msg)
+}
+
+// Look looks at an interface, also at one that the changes before have made. It is on them that the kernel works off first what it would
+// otherwise come to later: whether the interface has a carrier (linkwatch_sync_dev in rtnl_getlink, Linux 6.8).
+func (b *Batch) Look(name string) *Found {
+	found := &Found{}
+	s := b.add(unix.RTM_GETLINK, 0, "look up interface "+name, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	s.found = found
+	return found
 }
 
 // AddAddress gives an interface an address, or changes the one that is there. IPv6 ones are used at once, without duplicate address
@@ -155,6 +172,9 @@ func (b *Batch) Run() error {
 	var out []byte
 	for i, s := range b.steps {
 		s.request.Seq = first + uint32(i)
+		if s.request.Seq == last {
+			s.request.Flags |= unix.NLM_F_ACK // the others are answered when they fail
+		}
 		out = append(out, s.request.Serialize()...)
 		out = append(out, make([]byte, -len(out)&(unix.NLMSG_ALIGNTO-1))...)
 	}
@@ -162,7 +182,7 @@ func (b *Batch) Run() error {
 	if err := unix.Sendto(fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("%s: send netlink message: %w", b.steps[0].what, err)
 	}
-	results, err := acknowledged(fd, first, len(b.steps))
+	results, err := b.answers(fd, first)
 	if err != nil {
 		return fmt.Errorf("%s: receive netlink message: %w", b.steps[0].what, err)
 	}
@@ -174,11 +194,11 @@ func (b *Batch) Run() error {
 	return nil
 }
 
-// acknowledged reads the answers to count requests from first on. The kernel has queued them before sendto returned.
-func acknowledged(fd int, first uint32, count int) ([]syscall.Errno, error) {
-	results := make([]syscall.Errno, count)
+// answers reads the answers to the requests, whose numbers begin with first. The kernel has queued them before sendto returned.
+func (b *Batch) answers(fd int, first uint32) ([]syscall.Errno, error) {
+	results := make([]syscall.Errno, len(b.steps))
 	buf := make([]byte, 8<<10)
-	for left := count; left > 0; {
+	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -191,13 +211,35 @@ func acknowledged(fd int, first uint32, count int) ([]syscall.Errno, error) {
 			return nil, err
 		}
 		for _, m := range messages {
-			i := m.Header.Seq - first // of an earlier request: beyond count
-			if m.Header.Type != unix.NLMSG_ERROR || i >= uint32(count) || len(m.Data) < 4 {
-				continue
+			i := m.Header.Seq - first // of an earlier request: beyond the last
+			switch {
+			case i >= uint32(len(b.steps)):
+			case m.Header.Type == unix.RTM_NEWLINK && b.steps[i].found != nil:
+				b.steps[i].found.read(m.Data)
+			case m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4:
+				results[i] = syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+				if i == uint32(len(b.steps))-1 {
+					return results, nil
+				}
 			}
-			results[i] = syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
-			left--
 		}
 	}
-	return results, nil
+}
+
+// read takes an interface from a message of the kernel's.
+func (f *Found) read(message []byte) {
+	header := nl.DeserializeIfInfomsg(message)
+	*f = Found{Index: int(header.Index)}
+	attrs, err := nl.ParseRouteAttr(message[header.Len():])
+	if err != nil {
+		return // an index is all that there is to know
+	}
+	for _, a := range attrs {
+		switch {
+		case a.Attr.Type == unix.IFLA_LINK && len(a.Value) == 4:
+			f.Peer = int(binary.NativeEndian.Uint32(a.Value))
+		case a.Attr.Type == unix.IFLA_OPERSTATE && len(a.Value) == 1:
+			f.Up = netlink.LinkOperState(a.Value[0]) == netlink.OperUp
+		}
+	}
 }

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -145,6 +146,9 @@ type remembered struct {
 	until time.Time
 }
 
+// memoSize is from how many keys on those that are too old are thrown away.
+const memoSize = 64
+
 // NewMemo remembers for ttl.
 func NewMemo(ttl time.Duration) *Memo { return &Memo{ttl: ttl, done: map[string]remembered{}} }
 
@@ -158,6 +162,9 @@ func (m *Memo) Do(key string, fn func() (string, error)) (string, error) {
 	value, err := fn()
 	if err != nil {
 		return "", err
+	}
+	if len(m.done) >= memoSize {
+		maps.DeleteFunc(m.done, func(_ string, old remembered) bool { return time.Now().After(old.until) })
 	}
 	m.done[key] = remembered{value, time.Now().Add(m.ttl)}
 	return value, nil

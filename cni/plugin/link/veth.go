@@ -74,6 +74,11 @@ func (b *Batch) AddVeth(v Veth) {
 	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.PodName))
 	peer.AddRtAttr(unix.IFLA_ADDRESS, v.PodMAC)
+	// By default both ends get a queue for each processor of the machine, each of which takes the kernel its time to show in /sys; a device
+	// that passes packets on by itself has no use for them.
+	one := nl.Uint32Attr(1)
+	peer.AddRtAttr(unix.IFLA_NUM_TX_QUEUES, one)
+	peer.AddRtAttr(unix.IFLA_NUM_RX_QUEUES, one)
 	if v.MTU > 0 {
 		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU)))
 	}
@@ -81,6 +86,7 @@ func (b *Batch) AddVeth(v Veth) {
 	data := []nl.NetlinkRequestData{
 		nl.NewIfInfomsg(unix.AF_UNSPEC),
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Name)), nl.NewRtAttr(unix.IFLA_ADDRESS, v.MAC),
+		nl.NewRtAttr(unix.IFLA_NUM_TX_QUEUES, one), nl.NewRtAttr(unix.IFLA_NUM_RX_QUEUES, one),
 	}
 	if v.MTU > 0 {
 		data = append(data, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU))))
@@ -113,19 +119,19 @@ func (b *Batch) UpPort(name string, port Port) {
 	// Fails on a host without IPv6, where nothing is to be kept quiet.
 	b.add(unix.RTM_SETLINK, 0, "keep "+name+" quiet", nl.NewIfInfomsg(unix.AF_UNSPEC), named, spec).optional = true
 
-	// NEWLINK of an interface that is there changes it, and unlike SETLINK takes what belongs to the bridge's port.
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	data := []nl.NetlinkRequestData{msg, named}
 	if port.Hairpin || port.Isolated {
+		// NEWLINK of an interface that is there changes it, and unlike SETLINK takes what belongs to the bridge's port. On an interface that
+		// is up it would tell everybody of a change of its state, which makes the kernel look through all routes.
 		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 		info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
 		slave := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
 		slave.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(flag(port.Hairpin)))
 		slave.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(port.Isolated)))
-		data = append(data, info)
+		b.add(unix.RTM_NEWLINK, 0, "set up port "+name, nl.NewIfInfomsg(unix.AF_UNSPEC), named, info)
 	}
-	b.add(unix.RTM_NEWLINK, 0, "bring up "+name, data...)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	b.add(unix.RTM_NEWLINK, 0, "bring up "+name, msg, named)
 }
 
 func flag(on bool) uint8 {

@@ -113,6 +113,9 @@ func (e element) subnet() netip.Prefix {
 	return netip.PrefixFrom(addr, e.bits).Masked()
 }
 
+// masquerades says whether the element hides an address, in place of publishing a port.
+func (e element) masquerades() bool { return strings.HasPrefix(e.set, setMasq) }
+
 // single is the family and the port of an element that publishes it on one address of the host, "" for others.
 func (e element) single() string {
 	if !strings.HasPrefix(e.set, setHostPorts) {

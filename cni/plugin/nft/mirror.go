@@ -18,6 +18,7 @@ type table struct {
 	kernel   *nftables.Table
 	sets     map[string]*nftables.Set
 	elements map[string]element              // by set and key
+	owners   map[string]map[string]bool      // by owner: what elements it has, by set and key
 	subnets  map[string]map[netip.Prefix]int // by kind of set: how many elements are of which subnet
 	single   map[string]map[string]bool      // by family and port: the elements that publish it on a single address
 	live     bool                            // the kernel has it
@@ -30,12 +31,16 @@ type table struct {
 func newTable(name string) *table {
 	k := &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
 	subnets := map[string]map[netip.Prefix]int{setSNAT: {}, setMasq: {}}
-	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, subnets: subnets, single: map[string]map[string]bool{}}
+	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, owners: map[string]map[string]bool{}, subnets: subnets, single: map[string]map[string]bool{}}
 }
 
 func (t *table) put(e element) {
 	t.drop(e.set + e.key)
 	t.elements[e.set+e.key] = e
+	if t.owners[e.owner] == nil {
+		t.owners[e.owner] = map[string]bool{}
+	}
+	t.owners[e.owner][e.set+e.key] = true
 	if p := e.subnet(); p.IsValid() {
 		t.subnets[e.set[:len(e.set)-1]][p]++
 	}
@@ -53,6 +58,9 @@ func (t *table) drop(key string) {
 		return
 	}
 	delete(t.elements, key)
+	if delete(t.owners[e.owner], key); len(t.owners[e.owner]) == 0 {
+		delete(t.owners, e.owner)
+	}
 	if p := e.subnet(); p.IsValid() {
 		kind := t.subnets[e.set[:len(e.set)-1]]
 		if kind[p]--; kind[p] == 0 {
@@ -64,6 +72,15 @@ func (t *table) drop(key string) {
 			delete(t.single, at)
 		}
 	}
+}
+
+// ofOwner are the elements of an owner. What that costs does not grow with those of others.
+func (t *table) ofOwner(owner string) map[string]element {
+	out := map[string]element{}
+	for k := range t.owners[owner] {
+		out[k] = t.elements[k]
+	}
+	return out
 }
 
 // read fills the mirror from the kernel.
@@ -103,16 +120,16 @@ func (t *table) holder(p Port) string {
 	return ""
 }
 
-// add puts elements into the kernel and the mirror in one transaction, with whatever of the table is missing. opts is nil when the
-// elements are not of ports, direct is for those that are not.
-func (t *table) add(conn *nftables.Conn, list []element, opts *Options, direct []netip.Prefix) error {
-	if opts != nil {
-		t.opts = *opts
-	} else {
-		t.direct = direct
+// add makes a change in the kernel and the mirror in one transaction, with whatever of the table is missing.
+func (t *table) add(conn *nftables.Conn, c *change) error {
+	if c.opts != nil {
+		t.opts = *c.opts
+	}
+	if c.masq {
+		t.direct = c.direct
 	}
 	fresh := map[string]element{}
-	for _, e := range list {
+	for _, e := range c.list {
 		if old, ok := t.elements[e.set+e.key]; !ok || old != e {
 			fresh[e.set+e.key] = e
 		}
@@ -126,10 +143,10 @@ func (t *table) add(conn *nftables.Conn, list []element, opts *Options, direct [
 		return err
 	}
 	portRules, masqRules := t.portRules, t.masqRules
-	if opts != nil || whole {
+	if c.opts != nil || whole {
 		portRules = t.writePortRules(conn, fresh, whole)
 	}
-	if opts == nil || whole {
+	if c.masq || whole {
 		masqRules = t.writeMasqRules(conn, fresh, whole)
 	}
 	if err := t.elementsBySet(all, conn.SetAddElements); err != nil {
@@ -157,13 +174,7 @@ func (t *table) replace(conn *nftables.Conn, fresh map[string]element) error {
 	return t.elementsBySet(old, conn.SetDeleteElements)
 }
 
-func (t *table) release(conn *nftables.Conn, which func(element) bool) error {
-	gone := map[string]element{}
-	for k, e := range t.elements {
-		if which(e) {
-			gone[k] = e
-		}
-	}
+func (t *table) release(conn *nftables.Conn, gone map[string]element) error {
 	if len(gone) == 0 {
 		return nil
 	}

@@ -93,8 +93,8 @@ func TestRootTables(t *testing.T) {
 	if err != nil || len(names) != 1 {
 		t.Errorf("tables %v, %v", names, err)
 	}
-	must(next.ReleasePorts("net", "b/eth0"))
-	must(next.ReleasePorts("net", "b/eth0"))
+	must(next.Release("net", "b/eth0"))
+	must(next.Release("net", "b/eth0"))
 	must(next.ReleaseMasquerade("nonesuch", "b/eth0"))
 	must(next.Prune())
 	conn, err := nftables.New(nftables.WithNetNSFd(host.FD()))
@@ -121,7 +121,7 @@ func TestRootManyElementsInOneTransaction(t *testing.T) {
 	if ok, err := next.Published("net", "a/eth0", ports[1999]); !ok || err != nil {
 		t.Errorf("%t, %v", ok, err)
 	}
-	if err := next.ReleasePorts("net", "a/eth0"); err != nil {
+	if err := next.Release("net", "a/eth0"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -29,10 +29,11 @@ var referenceChains = map[string][]string{
 	referenceHostPorts:  {"hostports", "hostip_hostports", "masquerading"},
 }
 
-// referenceTables are those that are there.
-type referenceTables struct {
-	list  []*nftables.Table
-	until time.Time
+// reference is those tables, as far as they are there. Its caller holds Tables.mu.
+type reference struct {
+	kernel *kernel
+	list   []*nftables.Table
+	until  time.Time
 }
 
 // masqueradeComment is what the comments of the rules that masquerade an owner begin with.
@@ -41,28 +42,28 @@ func masqueradeComment(network, owner string) string {
 	return hash(network) + "-" + hash(path.Base(owner)+":"+path.Dir(owner))
 }
 
-// releaseReference deletes the rules of a table of the reference plugins whose comment is of a pod, mu held.
-func (t *Tables) releaseReference(name string, ofPod func(comment string) bool) error {
-	if err := t.findReference(); err != nil {
+// release deletes the rules of a table whose comment is of a pod.
+func (r *reference) release(name string, ofPod func(comment string) bool) error {
+	if err := r.find(); err != nil {
 		return err
 	}
 	deleted := false
-	for _, table := range t.reference.list {
+	for _, table := range r.list {
 		if table.Name != name {
 			continue
 		}
 		for _, chain := range referenceChains[name] {
-			rules, err := t.conn.GetRules(table, &nftables.Chain{Name: chain, Table: table})
+			rules, err := r.kernel.conn.GetRules(table, &nftables.Chain{Name: chain, Table: table})
 			if err != nil {
 				continue // no such chain, or rules that we cannot read: no reason to keep the pod
 			}
-			for _, r := range rules {
-				comment, ok := userdata.GetString(r.UserData, userdata.TypeComment)
+			for _, rule := range rules {
+				comment, ok := userdata.GetString(rule.UserData, userdata.TypeComment)
 				if !ok || !ofPod(comment) {
 					continue
 				}
-				r.Table, r.Chain = table, &nftables.Chain{Name: chain, Table: table}
-				if err := t.conn.DelRule(r); err != nil {
+				rule.Table, rule.Chain = table, &nftables.Chain{Name: chain, Table: table}
+				if err := r.kernel.conn.DelRule(rule); err != nil {
 					return fmt.Errorf("delete rule of nf_tables table %s: %w", name, err)
 				}
 				deleted = true
@@ -72,41 +73,37 @@ func (t *Tables) releaseReference(name string, ofPod func(comment string) bool) 
 	if !deleted {
 		return nil
 	}
-	if err := t.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) { // somebody else's plugin was quicker
+	if err := r.kernel.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) { // somebody else's plugin was quicker
 		return fmt.Errorf("delete rules of nf_tables table %s: %w", name, err)
 	}
 	return nil
 }
 
-// findReference looks for the tables, if that is long ago.
-func (t *Tables) findReference() error {
-	if err := t.connect(); err != nil {
+// find looks for the tables, if that is long ago.
+func (r *reference) find() error {
+	if err := r.kernel.connect(); err != nil {
 		return err
 	}
-	if time.Now().Before(t.reference.until) {
+	if time.Now().Before(r.until) {
 		return nil
 	}
-	all, err := t.conn.ListTables()
+	all, err := r.kernel.conn.ListTables()
 	if err != nil {
 		return fmt.Errorf("list nf_tables tables: %w", err)
 	}
-	t.reference.list = slices.DeleteFunc(all, func(k *nftables.Table) bool { return referenceChains[k.Name] == nil })
-	t.reference.until = time.Now().Add(referenceTTL)
+	r.list = slices.DeleteFunc(all, func(k *nftables.Table) bool { return referenceChains[k.Name] == nil })
+	r.until = time.Now().Add(referenceTTL)
 	return nil
 }
 
-// releaseReferencePorts deletes what the reference plugin published of an owner.
-func (t *Tables) releaseReferencePorts(owner string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// releasePorts deletes what the reference plugin published of an owner.
+func (r *reference) releasePorts(owner string) error {
 	container := path.Dir(owner)
-	return t.releaseReference(referenceHostPorts, func(comment string) bool { return comment == container })
+	return r.release(referenceHostPorts, func(comment string) bool { return comment == container })
 }
 
-// releaseReferenceMasquerade deletes what the reference plugins masqueraded of an owner.
-func (t *Tables) releaseReferenceMasquerade(network, owner string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// releaseMasquerade deletes what the reference plugins masqueraded of an owner.
+func (r *reference) releaseMasquerade(network, owner string) error {
 	begin := masqueradeComment(network, owner)
-	return t.releaseReference(referenceMasquerade, func(comment string) bool { return strings.HasPrefix(comment, begin) })
+	return r.release(referenceMasquerade, func(comment string) bool { return strings.HasPrefix(comment, begin) })
 }

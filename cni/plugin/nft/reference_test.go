@@ -50,7 +50,7 @@ func TestRootReferenceRules(t *testing.T) {
 		if err := tables.ReleaseMasquerade("net", "c0/eth0"); err != nil {
 			t.Fatal(err)
 		}
-		if err := tables.ReleasePorts("net", "c0/eth0"); err != nil {
+		if err := tables.Release("net", "c0/eth0"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ const (
 type Interface struct {
 	Pod     *link.Space
 	Name    string
+	Index   int           // 0 when nobody has asked for it yet
 	Sysctls *link.Sysctls // writes the container's variables
 	DAD     bool          // detect duplicates of its IPv6 addresses, and wait for that
 	Routers bool          // it hears routers' advertisements: on a network that is not ours alone
@@ -31,46 +33,31 @@ type Interface struct {
 }
 
 // Configure brings the interface up with the addresses and routes of the result. A route without a gateway goes by the first gateway of
-// its family. It returns the interface's index.
-func Configure(ctx context.Context, i Interface, result *types100.Result) (int, error) {
+// its family. It waits neither for a carrier, which a pair whose other end is down does not have, nor for duplicate address detection.
+func (i Interface) Configure(result *types100.Result) error {
 	addrs, err := Addresses(result)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	v6 := false
-	for _, a := range addrs {
-		v6 = v6 || a.Addr().Is6()
-	}
+	v6 := slices.ContainsFunc(addrs, func(a netip.Prefix) bool { return a.Addr().Is6() })
 	if v6 {
 		if err := i.Sysctls.Set(i.Pod, "net/ipv6/conf/"+i.Name, i.sysctls()...); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	index, err := i.Pod.Index(i.Name)
-	if err != nil {
-		return 0, err
-	}
-	if err := i.up(index, addrs, v6); err != nil {
-		return 0, fmt.Errorf("interface %s: %w", i.Name, err)
-	}
-	if v6 && i.DAD {
-		if err := settle(ctx, i.Pod, index); err != nil {
-			return 0, fmt.Errorf("interface %s: %w", i.Name, err)
+	if i.Index == 0 {
+		if i.Index, err = i.Pod.Index(i.Name); err != nil {
+			return err
 		}
 	}
-	batch := i.Pod.Batch()
+	var routes []link.Route
 	if i.Alone {
-		for _, r := range pointToPoint(result) {
-			batch.AddRoute(index, r)
-		}
+		routes = pointToPoint(result)
 	}
-	for _, r := range Routes(result) {
-		batch.AddRoute(index, r)
+	if err := i.up(addrs, append(routes, Routes(result)...), v6); err != nil {
+		return fmt.Errorf("interface %s: %w", i.Name, err)
 	}
-	if err := batch.Run(); err != nil {
-		return 0, fmt.Errorf("interface %s: %w", i.Name, err)
-	}
-	return index, nil
+	return nil
 }
 
 // sysctls are what the interface needs before it comes up, when it has IPv6 addresses: no duplicate address detection for the
@@ -86,19 +73,10 @@ func (i Interface) sysctls() []link.Sysctl {
 	return out
 }
 
-// up gives the interface its addresses and brings it up. IPv6 can be off in new namespaces (conf/default/disable_ipv6), which an
-// address of the family ends.
-func (i Interface) up(index int, addrs []netip.Prefix, v6 bool) error {
-	batch := i.Pod.Batch()
-	for _, a := range addrs {
-		if i.Alone {
-			batch.AddAddressAlone(index, a)
-		} else {
-			batch.AddAddress(index, a, i.DAD)
-		}
-	}
-	batch.Up(index)
-	err := batch.Run()
+// up gives the interface its addresses, brings it up and gives it its routes. IPv6 can be off in new namespaces (conf/default/disable_ipv6),
+// which an address of the family ends.
+func (i Interface) up(addrs []netip.Prefix, routes []link.Route, v6 bool) error {
+	err := i.batch(addrs, routes).Run()
 	if !v6 || !errors.Is(err, syscall.EACCES) {
 		return err
 	}
@@ -107,28 +85,49 @@ func (i Interface) up(index int, addrs []netip.Prefix, v6 bool) error {
 			return err
 		}
 	}
-	return batch.Run()
+	for at := range routes {
+		routes[at].Replace = true // those of IPv4 are there by now
+	}
+	return i.batch(addrs, routes).Run()
 }
 
-// settle waits for the end of duplicate address detection.
-func settle(ctx context.Context, pod *link.Space, index int) error {
+func (i Interface) batch(addrs []netip.Prefix, routes []link.Route) *link.Batch {
+	batch := i.Pod.Batch()
+	for _, a := range addrs {
+		if i.Alone {
+			batch.AddAddressAlone(i.Index, a)
+		} else {
+			batch.AddAddress(i.Index, a, i.DAD)
+		}
+	}
+	batch.Up(i.Index)
+	for _, r := range routes {
+		batch.AddRoute(i.Index, r)
+	}
+	return batch
+}
+
+// Settle waits for the end of duplicate address detection, which needs a carrier.
+func (i Interface) Settle(ctx context.Context) error {
+	if i.Index == 0 {
+		var err error
+		if i.Index, err = i.Pod.Index(i.Name); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, dadWait)
 	defer cancel()
 	for {
-		addrs, err := pod.Addresses(index)
+		addrs, err := i.Pod.Addresses(i.Index)
 		if err != nil {
 			return err
 		}
-		tentative := false
-		for _, a := range addrs {
-			tentative = tentative || (a.Tentative && a.Prefix.Addr().Is6())
-		}
-		if !tentative {
+		if !slices.ContainsFunc(addrs, func(a link.Address) bool { return a.Tentative && a.Prefix.Addr().Is6() }) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for duplicate address detection: %w", ctx.Err())
+			return fmt.Errorf("interface %s: wait for duplicate address detection: %w", i.Name, ctx.Err())
 		case <-time.After(dadPoll):
 		}
 	}

@@ -30,11 +30,11 @@ func Reachable(ctx context.Context, pod *link.Space, name string, addrs []netip.
 	if len(want) == 0 {
 		return
 	}
-	index, err := pod.Index(name)
-	if err != nil {
+	if joined(pod, 0, want) {
 		return
 	}
-	if joined(pod, index, want) {
+	index, err := pod.Index(name)
+	if err != nil {
 		return
 	}
 	// An interface that asks for no MAC addresses answers to all, and joins no group (addrconf_join_solict).
@@ -57,20 +57,28 @@ func Reachable(ctx context.Context, pod *link.Space, name string, addrs []netip.
 	}
 }
 
-// joined says whether the interface is in all groups, or nobody can tell.
+// joined says whether the interface with an index, or with 0 any one but lo, is in all groups, or nobody can tell.
 func joined(pod *link.Space, index int, want map[netip.Addr]bool) bool {
 	groups, err := pod.Groups6(index)
 	if err != nil {
 		return true
 	}
-	left := len(want)
-	for _, g := range groups {
-		if want[g] {
-			left--
+	for of, list := range groups {
+		left := len(want)
+		for _, g := range list {
+			if want[g] {
+				left--
+			}
+		}
+		if left <= 0 && of != loopback {
+			return true
 		}
 	}
-	return left <= 0
+	return false
 }
+
+// loopback is lo's index in every namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
+const loopback = 1
 
 func has(pod *link.Space, index int, a netip.Addr) bool {
 	have, err := pod.Addresses(index)

@@ -79,13 +79,16 @@ func TestRootConfigure(t *testing.T) {
 	}
 	on := podif.Interface{Pod: pod, Name: "eth0", Sysctls: &link.Sysctls{}}
 	t.Cleanup(on.Sysctls.Close)
-	index, err := podif.Configure(context.Background(), on, result)
+	if err := on.Configure(result); err != nil {
+		t.Fatal(err)
+	}
+	index, err := pod.Index("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	podif.Reachable(context.Background(), pod, "eth0", []netip.Addr{netip.MustParseAddr("fd00::2")})
 	groups, err := pod.Groups6(index)
-	if err != nil || !slices.Contains(groups, netip.MustParseAddr("ff02::1:ff00:2")) {
+	if err != nil || !slices.Contains(groups[index], netip.MustParseAddr("ff02::1:ff00:2")) {
 		t.Errorf("groups %v, %v", groups, err)
 	}
 	if err := podif.Check(pod, "eth0", result); err != nil {
@@ -125,11 +128,11 @@ func TestRootConfigureSaysWhatFailed(t *testing.T) {
 	pod := linktest.Open(t, path)
 	on := podif.Interface{Pod: pod, Name: "eth0", Sysctls: &link.Sysctls{}}
 	t.Cleanup(on.Sysctls.Close)
-	if _, err := podif.Configure(context.Background(), on, &types100.Result{}); err == nil {
+	if err := on.Configure(&types100.Result{}); err == nil {
 		t.Error("an interface that is not there is configured")
 	}
 	on.Name = "lo"
-	_, err := podif.Configure(context.Background(), on, &types100.Result{
+	err := on.Configure(&types100.Result{
 		IPs: []*types100.IPConfig{{Address: address("10.0.0.2/24")}}, Routes: []*types.Route{route("10.9.0.0/16", "192.0.2.1")},
 	})
 	if want := "interface lo: add route to 10.9.0.0/16 via 192.0.2.1: network is unreachable"; err == nil || err.Error() != want {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -79,17 +78,17 @@ func (p *Plugin) Add(_ context.Context, c *plugin.Call) (*types100.Result, error
 	if err != nil {
 		return nil, err
 	}
-	if err := p.prepareHost(conf, to, &opts); err != nil {
+	if err := p.prepareHost(conf, to, previous, &opts); err != nil {
 		return nil, err
 	}
 	if err := p.tables.Publish(conf.Name, c.Owner(), ports, opts); err != nil {
 		return nil, err
 	}
-	return previous, p.forgetUDP(ports)
+	return previous, p.forgetUDP(c.Owner(), ports)
 }
 
 // prepareHost lets 127.0.0.1 cross to the containers' interface, and learns whether bridges pass netfilter.
-func (p *Plugin) prepareHost(conf *config, to []netip.Prefix, opts *nft.Options) error {
+func (p *Plugin) prepareHost(conf *config, to []netip.Prefix, previous *types100.Result, opts *nft.Options) error {
 	if !conf.snat() {
 		return nil
 	}
@@ -97,7 +96,7 @@ func (p *Plugin) prepareHost(conf *config, to []netip.Prefix, opts *nft.Options)
 		if !addr.Addr().Is4() {
 			continue
 		}
-		if err := p.openLocalnet(addr.Addr()); err != nil {
+		if err := p.openLocalnet(addr, previous); err != nil {
 			return err
 		}
 	}
@@ -108,15 +107,19 @@ func (p *Plugin) prepareHost(conf *config, to []netip.Prefix, opts *nft.Options)
 	return err
 }
 
-// openLocalnet lets 127.0.0.1 leave by the interface that packets for addr leave by.
-func (p *Plugin) openLocalnet(addr netip.Addr) error {
-	routes, err := p.host.Netlink().RouteGet(addr.AsSlice())
-	if err != nil || len(routes) == 0 {
-		return nil // no route, no packets
+// openLocalnet lets 127.0.0.1 leave by the interface that packets for addr leave by. That interface is asked for once a subnet and first
+// interface of the result, which is the bridge where many containers are on one.
+func (p *Plugin) openLocalnet(addr netip.Prefix, previous *types100.Result) error {
+	key := "localnet " + addr.String()
+	if len(previous.Interfaces) > 0 && previous.Interfaces[0].Sandbox == "" {
+		key = "localnet " + addr.Masked().String() + " " + previous.Interfaces[0].Name
 	}
-	index := routes[0].LinkIndex
-	_, err = p.memo.Do("localnet "+strconv.Itoa(index), func() (string, error) {
-		l, err := p.host.LinkAt(index)
+	_, err := p.memo.Do(key, func() (string, error) {
+		routes, err := p.host.Netlink().RouteGet(addr.Addr().AsSlice())
+		if err != nil || len(routes) == 0 {
+			return "", nil // no route, no packets
+		}
+		l, err := p.host.LinkAt(routes[0].LinkIndex)
 		if err != nil || l == nil {
 			return "", err
 		}
@@ -127,7 +130,7 @@ func (p *Plugin) openLocalnet(addr netip.Addr) error {
 
 // forgetUDP drops what connection tracking knows of published UDP ports: a sender that never pauses would otherwise go on to
 // where the port led before.
-func (p *Plugin) forgetUDP(ports []nft.Port) error {
+func (p *Plugin) forgetUDP(owner string, ports []nft.Port) error {
 	filters := map[netlink.InetFamily][]netlink.CustomConntrackFilter{}
 	for _, port := range ports {
 		if port.Protocol != nft.UDP {
@@ -145,6 +148,9 @@ func (p *Plugin) forgetUDP(ports []nft.Port) error {
 	}
 	if len(filters) == 0 {
 		return nil
+	}
+	if err := p.tables.Commit(owner); err != nil { // or a packet that comes now is tracked past the rules
+		return err
 	}
 	return p.host.Do(func() error {
 		h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
@@ -194,7 +200,7 @@ func (p *Plugin) Del(_ context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	return p.tables.ReleasePorts(network, c.Owner())
+	return p.tables.Release(network, c.Owner())
 }
 
 // Status holds the configuration against the plugin's rules.

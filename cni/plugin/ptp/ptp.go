@@ -94,20 +94,25 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	v := link.Veth{
 		Name: link.RandomName(), MAC: link.RandomMAC(), Pod: c.Pod, PodName: c.IfName, PodMAC: link.MACFor(addrs[0].Addr()), MTU: conf.MTU,
 	}
-	if err := p.addPair(c, v); err != nil {
+	index, err := p.addPair(c, v)
+	if err != nil {
 		return nil, err
 	}
 	result.Interfaces = []*types100.Interface{
 		{Name: v.Name, Mac: v.MAC.String()}, {Name: c.IfName, Mac: v.PodMAC.String(), Sandbox: c.NetNS},
 	}
-	if err := p.setUpHost(v.Name, result); err != nil {
-		return nil, fmt.Errorf("interface %s: %w", v.Name, err)
-	}
-	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Alone: true}
-	if _, err := podif.Configure(ctx, on, result); err != nil {
+	// The container's end first: when the host's follows, both have a carrier.
+	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Index: index.Peer, Sysctls: p.sysctls, Alone: true}
+	if err := on.Configure(result); err != nil {
 		return nil, err
 	}
+	if err := p.setUpHost(v.Name, index.Index, result); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", v.Name, err)
+	}
 	if err := p.host.AwaitUp(ctx, v.Name); err != nil {
+		return nil, err
+	}
+	if err := c.Pod.AwaitUp(ctx, c.IfName); err != nil {
 		return nil, err
 	}
 	if !conf.IPMasq {
@@ -116,27 +121,29 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	return result, p.tables.Masquerade(conf.Name, c.Owner(), addrs, nil)
 }
 
-// addPair makes the pair. A veth of the wanted name that only waits for the reaper goes first.
-func (p *Plugin) addPair(c *plugin.Call, v link.Veth) error {
-	err := p.host.AddVeth(v)
+// addPair makes the pair, both ends down. A veth of the wanted name that only waits for the reaper goes first.
+func (p *Plugin) addPair(c *plugin.Call, v link.Veth) (*link.Found, error) {
+	add := func() (*link.Found, error) {
+		batch := p.host.Batch()
+		batch.AddVeth(v)
+		found := batch.Look(v.Name)
+		return found, batch.Run()
+	}
+	found, err := add()
 	if !errors.Is(err, syscall.EEXIST) {
-		return err
+		return found, err
 	}
 	if err := podif.Clear(c.Pod, c.IfName, p.reaper); err != nil {
-		return err
+		return nil, err
 	}
-	return p.host.AddVeth(v)
+	return add()
 }
 
 // setUpHost makes the host's end the gateway, and routes to the container by it.
-func (p *Plugin) setUpHost(name string, result *types100.Result) error {
+func (p *Plugin) setUpHost(name string, index int, result *types100.Result) error {
 	// The end has a link-local address, by which the host asks for the container's MAC address on behalf of others. It is used at once.
 	// Fails on a host without IPv6.
 	_ = p.host.SetSysctls("net/ipv6/conf/"+name, link.Sysctl{Name: "accept_dad", Value: "0"}, link.Sysctl{Name: "accept_ra", Value: "0"})
-	index, err := p.host.Index(name)
-	if err != nil {
-		return err
-	}
 	batch := p.host.Batch()
 	for _, ip := range result.IPs {
 		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok {

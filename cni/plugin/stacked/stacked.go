@@ -68,8 +68,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if p.kind != VLAN {
 		p.announce(c)
 	}
-	_, err = podif.Configure(ctx, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}, result)
-	return result, err
+	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
 }
 
 // master finds the interface to stand on: the named one, for ipvlan in a chain that of the plugin before, or that of the default route.
