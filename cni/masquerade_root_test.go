@@ -40,8 +40,9 @@ func (w *world) outside(t testing.TB) *link.Space {
 		}
 	}
 	t.Cleanup(func() {
-		l, _ := w.host.Link("uplink")
-		_ = w.host.Netlink().LinkDel(l)
+		if l, _ := w.host.Link("uplink"); l != nil {
+			_ = w.host.DeleteAt(l.Attrs().Index)
+		}
 	})
 	return far
 }

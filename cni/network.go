@@ -19,6 +19,7 @@ import (
 	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/bandwidth"
 	"github.com/berth-runtime/berth/cni/plugin/bridge"
+	"github.com/berth-runtime/berth/cni/plugin/firewall"
 	"github.com/berth-runtime/berth/cni/plugin/hostdevice"
 	"github.com/berth-runtime/berth/cni/plugin/hostlocal"
 	"github.com/berth-runtime/berth/cni/plugin/link"
@@ -69,6 +70,7 @@ type Network struct {
 
 	host    *link.Space
 	tables  *nft.Tables
+	filter  *nft.Filter
 	reaper  *link.Reaper
 	bridge  *bridge.Plugin
 	sysctls link.Sysctls // of pods
@@ -108,6 +110,7 @@ func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
 		conf:    &confDir{dir: cfg.ConfDir},
 		intents: intents(filepath.Join(dir, intentsDir)),
 		tables:  nft.New(host.FD(), tablePrefix(dir)),
+		filter:  nft.NewFilter(host.FD(), tablePrefix(dir)),
 		reaper:  link.NewReaper(host, reapDelay),
 	}
 	n.conf.changed = n.logConf
@@ -138,6 +141,7 @@ func (n *Network) inProcess() map[string]plugin.Plugin {
 		"static":      static.Plugin{},
 		"portmap":     portmap.New(n.host, n.tables),
 		"bandwidth":   bandwidth.New(n.host, n.reaper),
+		"firewall":    firewall.New(n.host, n.filter),
 		"tuning":      tuning.New(),
 	}
 }

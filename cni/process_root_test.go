@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/nftables"
 
 	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
@@ -163,4 +166,52 @@ func TestRootCheck(t *testing.T) {
 	check(p, gone)
 	w.del(t, p.Attachment)
 	w.nothingLeft(t)
+}
+
+// TestRootFirewallChain has a chain with all that nodes usually have: a pod passes a host that drops what it forwards, and nothing of it
+// stays, whether it was released or collected.
+func TestRootFirewallChain(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write(t, "10-net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[
+		{"type":"bridge","bridge":"br-fw","isDefaultGateway":true,"ipMasq":true,
+		 "ipam":{"type":"host-local","subnet":"10.9.0.0/24","dataDir":"`+w.dir+`/leases"}},
+		{"type":"portmap","capabilities":{"portMappings":true}},
+		{"type":"firewall","ingressPolicy":"same-bridge"},
+		{"type":"tuning"}]}`)
+	far := w.outside(t)
+	serve(t, far, ":80")
+	conn, drop := w.nftables(t), nftables.ChainPolicyDrop
+	table := conn.AddTable(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4})
+	conn.AddChain(&nftables.Chain{
+		Name: "FORWARD", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
+	})
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	p := w.pod(t, "p", PortMapping{HostPort: 8080, ContainerPort: 80})
+	mustAsk(t, p.space, "192.0.2.2:80")
+	if err := w.Check(context.Background(), p.Attachment); err != nil {
+		t.Error(err)
+	}
+	lost := w.pod(t, "lost")
+	w.restart(t)
+	if err := w.GC(context.Background(), []string{p.ID}); err != nil {
+		t.Fatal(err)
+	}
+	mustAsk(t, p.space, "192.0.2.2:80")
+	if _, err := ask(lost.space, "192.0.2.2:80"); err == nil {
+		t.Error("a pod that was collected still gets through")
+	}
+	w.del(t, p.Attachment)
+	for _, name := range []string{"br-fw", "uplink"} {
+		l, _ := w.host.Link(name)
+		if err := w.host.DeleteAt(l.Attrs().Index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.nothingLeft(t)
+	left, err := w.nftables(t).ListTables()
+	if err != nil || slices.ContainsFunc(left, func(k *nftables.Table) bool { return strings.HasPrefix(k.Name, "berth") }) {
+		t.Errorf("tables left: %v, %v", left, err)
+	}
 }
