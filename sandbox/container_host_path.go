@@ -36,10 +36,8 @@ func (r *containerCreate) makeHostPaths() step {
 				if err := r.checkMapping(i); err != nil {
 					return err
 				}
-				if v.Propagation == spec.PropagationBidirectional {
-					if err := checkShared(i, v.HostPath); err != nil {
-						return err
-					}
+				if err := checkPropagation(i, v); err != nil {
+					return err
 				}
 				if len(dirs) > 0 {
 					r.containers.log.WithField("container", r.c.id).WithField("op", "make "+v.HostPath).Info("missing host path made")
@@ -99,9 +97,21 @@ func hostPathError(i int, path, rule string) error {
 	return &spec.FieldError{Field: fmt.Sprintf("mounts[%d].host_path", i), Value: path, Rule: rule}
 }
 
-// checkShared wants the mount that a path is on to be shared: what a container mounts there reaches the host no
-// other way (mount_namespaces(7)).
-func checkShared(i int, path string) error {
+// checkPropagation wants the mount that a volume's path is on to be shared, or for HOST_TO_CONTAINER another's slave: nothing
+// propagates from or to one that is private, however the volume is mounted (mount_namespaces(7)). containerd and CRI-O
+// refuse that too; a container that waits for a mount which never comes is worse.
+func checkPropagation(i int, v spec.Mount) error {
+	path, kinds := v.HostPath, []string{"shared:"}
+	var rule string
+	switch v.Propagation {
+	case spec.PropagationPrivate:
+		return nil
+	case spec.PropagationBidirectional:
+		rule = "must be on a shared mount for BIDIRECTIONAL propagation"
+	case spec.PropagationHostToContainer:
+		kinds = append(kinds, "master:")
+		rule = "must be on a shared mount, or a slave of one, for HOST_TO_CONTAINER propagation"
+	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return hostPathError(i, path, "can't be resolved: "+err.Error())
@@ -119,10 +129,12 @@ func checkShared(i int, path string) error {
 	if on == nil {
 		return fmt.Errorf("find the mount of %s: none has it", path)
 	}
-	if !slices.ContainsFunc(strings.Fields(on.Optional), func(o string) bool { return strings.HasPrefix(o, "shared:") }) {
-		return hostPathError(i, path, "must be on a shared mount for BIDIRECTIONAL propagation, and the one on "+on.Mountpoint+" is not (make it by mount --make-shared)")
+	for _, kind := range kinds {
+		if slices.ContainsFunc(strings.Fields(on.Optional), func(o string) bool { return strings.HasPrefix(o, kind) }) {
+			return nil
+		}
 	}
-	return nil
+	return hostPathError(i, path, rule+", and the one on "+on.Mountpoint+" is not (make it by mount --make-shared)")
 }
 
 func (l *linux) mappable(path string, users *os.File) error {

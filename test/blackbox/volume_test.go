@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/berth-runtime/berth/test/harness"
@@ -135,6 +137,62 @@ func TestRootPropagation(t *testing.T) {
 	}
 	want(t, "it in another container", slave.Exec("[ -e /v/from-container/here ] && echo yes || echo no"), "yes")
 	unmount(filepath.Join(dir, "from-container"))
+}
+
+// What can't propagate is refused: a private mount tells nobody and hears nothing.
+func TestRootPropagationNeedsItsKindOfMount(t *testing.T) {
+	d := start(t)
+	privileged := d.PodConfig("privileged")
+	privileged.Linux.SecurityContext.Privileged = true
+	pod := d.RunPod(harness.OnHostNetwork(privileged))
+	dir := volumeDir(t, d, "kinds")
+	check(t, unix.Mount(dir, dir, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	mounted := func(flags ...uintptr) {
+		for _, f := range flags {
+			check(t, unix.Mount("", dir, "", f, ""))
+		}
+	}
+	below := filepath.Join(dir, "below", "missing")
+	for _, k := range []struct {
+		name string
+		make []uintptr
+		asks cri.MountPropagation
+		rule string // "": it runs
+	}{
+		{"private-private", []uintptr{unix.MS_PRIVATE}, cri.MountPropagation_PROPAGATION_PRIVATE, ""},
+		{"private-slave", []uintptr{unix.MS_PRIVATE}, cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER, "must be on a shared mount, or a slave of one, for HOST_TO_CONTAINER"},
+		{"private-both", []uintptr{unix.MS_PRIVATE}, cri.MountPropagation_PROPAGATION_BIDIRECTIONAL, "must be on a shared mount for BIDIRECTIONAL"},
+		{"shared-slave", []uintptr{unix.MS_SHARED}, cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER, ""},
+		{"shared-both", []uintptr{unix.MS_SHARED}, cri.MountPropagation_PROPAGATION_BIDIRECTIONAL, ""},
+	} {
+		mounted(k.make...)
+		config := harness.ContainerConfig(k.name, harness.Sleep)
+		config.Mounts = []*cri.Mount{{HostPath: below, ContainerPath: "/v", Propagation: k.asks}}
+		config.Linux.SecurityContext.Privileged = true
+		if k.rule == "" {
+			pod.Run(config).Remove()
+			continue
+		}
+		_, err := d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
+		wantError(t, err, codes.InvalidArgument, "mounts[0].host_path", below, k.rule, dir)
+	}
+	// A slave hears its master, and tells nobody.
+	peer := volumeDir(t, d, "peer")
+	check(t, unix.Mount(dir, peer, "", unix.MS_BIND, "")) // of a shared mount: its peer
+	t.Cleanup(func() { _ = unix.Unmount(peer, unix.MNT_DETACH) })
+	check(t, unix.Mount("", peer, "", unix.MS_SLAVE, ""))
+	for asks, fine := range map[cri.MountPropagation]bool{cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER: true, cri.MountPropagation_PROPAGATION_BIDIRECTIONAL: false} {
+		config := harness.ContainerConfig(fmt.Sprint("of-a-slave-", int(asks)), harness.Sleep)
+		config.Mounts = []*cri.Mount{{HostPath: peer, ContainerPath: "/v", Propagation: asks}}
+		config.Linux.SecurityContext.Privileged = true
+		if fine {
+			pod.Run(config).Remove()
+			continue
+		}
+		_, err := d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
+		wantError(t, err, codes.InvalidArgument, "must be on a shared mount for BIDIRECTIONAL")
+	}
 }
 
 // TestRootHostileMountpoint has symlinks where mounts go: they must lead nowhere but

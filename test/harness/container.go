@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -61,6 +62,20 @@ func (c *Container) Status() *cri.ContainerStatus {
 		c.pod.d.t.Fatalf("status of container %s: %v", c.Config.Metadata.Name, err)
 	}
 	return r.Status
+}
+
+// PID is that of the container's first process on the host, as its verbose status has it.
+func (c *Container) PID() int {
+	c.pod.d.t.Helper()
+	r, err := c.pod.d.Runtime.ContainerStatus(c.pod.d.Context(), &cri.ContainerStatusRequest{ContainerId: c.ID, Verbose: true})
+	var info struct{ PID int }
+	if err == nil {
+		err = json.Unmarshal([]byte(r.Info["info"]), &info)
+	}
+	if err != nil || info.PID == 0 {
+		c.pod.d.t.Fatalf("process of container %s: %d, %v", c.Config.Metadata.Name, info.PID, err)
+	}
+	return info.PID
 }
 
 // Wait waits until the container has exited, and returns its status.

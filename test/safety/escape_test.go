@@ -2,6 +2,7 @@ package safety
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -139,6 +140,32 @@ func TestRootWorkingDirectoryStaysInside(t *testing.T) {
 	if said := c.Exec("cd /proc/self/cwd && pwd -P"); said != "/" {
 		t.Errorf("an exec's working directory is %s", said)
 	}
+	// An exec starts in its container's working directory, which may have become something else meanwhile.
+	config := sleeper("moved")
+	config.WorkingDir = "/inside"
+	c = pod.Run(config)
+	if said := c.Exec("pwd"); said != "/inside" {
+		t.Errorf("before it was moved, an exec is in %s", said)
+	}
+	work := fmt.Sprintf("/proc/%d/root/inside", c.PID())
+	for _, to := range append(fdPaths(24), "/proc/self/cwd", "/proc/1/root/proc/self/fd/3", "/proc/thread-self/root") {
+		if err := errors.Join(os.Remove(work), os.Symlink(to, work)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := c.TryExec(10, "pwd")
+		if err == nil || !strings.Contains(err.Error(), "enter the working directory /inside") {
+			t.Errorf("an exec in %s: %v, %v", to, r, err)
+		}
+	}
+}
+
+// fdPaths are those below which a process's own descriptors are, and its parent's.
+func fdPaths(most int) []string {
+	var out []string
+	for fd := 3; fd < most; fd++ {
+		out = append(out, fmt.Sprint("/proc/self/fd/", fd), fmt.Sprintf("/proc/self/fd/%d/../../..", fd))
+	}
+	return out
 }
 
 // refused wants the container's start to fail, with a message that has the words, and to leave it exited
