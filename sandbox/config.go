@@ -43,6 +43,8 @@ type Config struct {
 	State string `toml:"-"`
 	// KeeperBinary is the path of berth-keeper, whose pause mode is PID 1 of pods that share their PID namespace.
 	KeeperBinary string `toml:"-"`
+	// ShowPods gives each pod a cgroup of its own, empty, for those that watch cgroups.
+	ShowPods bool `toml:"-"`
 	// NetNSDir is where network namespaces are pinned; "": /run/netns, where CNI agents look.
 	NetNSDir string `toml:"-"`
 }

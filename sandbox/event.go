@@ -43,6 +43,11 @@ const maxLag = 16 << 10
 func (m *Manager) Events(ctx context.Context, f func(*Event) error) error {
 	l := m.events.listen()
 	defer m.events.leave(l)
+	return m.pass(ctx, l, f)
+}
+
+// pass gives f what a listener hears.
+func (b *base) pass(ctx context.Context, l *listener, f func(*Event) error) error {
 	for {
 		events, err := l.take()
 		if err != nil {
@@ -57,8 +62,8 @@ func (m *Manager) Events(ctx context.Context, f func(*Event) error) error {
 		case <-l.wake:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-m.closing.Done():
-			return fmt.Errorf("listen to events: %w", context.Cause(m.closing))
+		case <-b.closing.Done():
+			return fmt.Errorf("listen to events: %w", context.Cause(b.closing))
 		}
 	}
 }

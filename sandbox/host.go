@@ -46,6 +46,8 @@ type host interface {
 	dial(ctx context.Context, namespace, address string) (*net.TCPConn, error)
 	// createCgroup may be repeated; the others take groups that are gone.
 	createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error)
+	// markCgroup makes one that nothing will be in.
+	markCgroup(path string) error
 	cgroup(path string) *cgroup.Group
 	// updateCgroup changes all limits or none; undo takes that back.
 	updateCgroup(path string, r *specs.LinuxResources) (undo func() error, err error)
@@ -188,6 +190,12 @@ func (l *linux) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Grou
 		return l.createScope(path, r)
 	}
 	return l.cgroups.Create(path, r)
+}
+
+// markCgroup asks no systemd, which would want a process for it.
+func (l *linux) markCgroup(path string) error {
+	_, err := l.cgroups.Create(path, nil)
+	return err
 }
 
 func (l *linux) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }

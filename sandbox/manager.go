@@ -26,7 +26,8 @@ const closeTime = 10 * time.Second
 //	         │              └─ namespaces ─── keptPrograms
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
 //	         ├─ details ──── specBuilder, keptPrograms
-//	         └─ statistics                                           all: base
+//	         ├─ statistics
+//	         └─ watched ─── of pods, too                            all: base
 type Manager struct {
 	*base
 	*pods
@@ -35,6 +36,7 @@ type Manager struct {
 	*namespaces
 	*keptPrograms
 	*statistics
+	*watched
 	*details
 
 	unread  []string      // pods that Open left alone; it alone writes this
@@ -62,7 +64,10 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 		return nil, err
 	}
 	m.tasks.goes(func(context.Context) { _ = m.containers.builder.appArmor.load() }) // it logs what fails
-	go func() {                                                                      // ends with Close
+	if cfg.ShowPods {
+		m.tasks.goes(m.watched.follow) // ends with Close
+	}
+	go func() { // ends with Close
 		defer close(m.drained)
 		m.dispatch(m.tasks.base)
 	}()
@@ -80,14 +85,16 @@ func assemble(b *base) *Manager {
 		base: b, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces,
 		exits: &exits{base: b, hooks: hooks, runtimes: others},
 	}
+	watched := &watched{base: b, pids: map[string]int{}}
 	return &Manager{
 		base:         b,
-		pods:         &pods{base: b, containers: containers, namespaces: namespaces, programs: programs, runtimes: others},
+		pods:         &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, programs: programs, runtimes: others},
 		containers:   containers,
 		sessions:     &sessions{base: b, builder: builder, hooks: hooks, runtimes: others},
 		namespaces:   namespaces,
 		keptPrograms: programs,
 		statistics:   &statistics{base: b},
+		watched:      watched,
 		details:      &details{base: b, builder: builder, programs: programs},
 		drained:      make(chan struct{}),
 	}

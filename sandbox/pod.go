@@ -22,6 +22,7 @@ type pods struct {
 	namespaces *namespaces
 	programs   *keptPrograms
 	runtimes   *runtimes
+	watched    *watched
 }
 
 // pod is a pod that the manager knows.

@@ -70,6 +70,7 @@ func (ps *pods) teardown(ctx context.Context, p *pod) error {
 	return errors.Join(
 		ps.stopContainers(ctx, p),
 		ps.stopPause(ctx, p),
+		ps.watched.leave(ctx, &rec),
 		ps.detach(ctx, &rec),
 		ps.unpin(&rec),
 		ps.parts.Keeper.Forget(ctx, podKey(p.id)),

@@ -53,9 +53,10 @@ type world struct {
 	kept         map[string]*keptFake
 	connected    *daemon
 
-	spare   bool     // namespaces are made ahead, as by nobody's order
-	command []string // what a container runs
-	busy    func()   // called in Network.Add
+	showPods bool     // Config.ShowPods
+	spare    bool     // namespaces are made ahead, as by nobody's order
+	command  []string // what a container runs
+	busy     func()   // called in Network.Add
 }
 
 // keptFake is what the fake keeper has under a key.
@@ -150,6 +151,7 @@ func (d *daemon) open() error {
 	cfg := DefaultConfig()
 	cfg.SpareNamespaces = d.spare
 	cfg.Root, cfg.State, cfg.NetNSDir = d.dir, filepath.Join(d.dir, "state"), filepath.Join(d.dir, "netns")
+	cfg.ShowPods = d.showPods
 	r := newRecords(cfg.Root)
 	write, remove := r.write, r.remove
 	r.write = func(path string, line []byte) (int64, error) {
@@ -443,6 +445,10 @@ func (h fakeHost) joinTerminal(*process, *specs.Spec) (*oci.Terminal, error) {
 
 func (h fakeHost) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Group, error) {
 	return &cgroup.Group{}, h.do("create cgroup", func() { h.cgroups[path], h.limits[path] = true, r })
+}
+
+func (h fakeHost) markCgroup(path string) error {
+	return h.do("mark cgroup", func() { h.cgroups[path] = true })
 }
 
 func (h fakeHost) cgroup(string) *cgroup.Group { return nil }

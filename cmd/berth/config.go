@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-runtime/berth/cni"
+	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/sandbox"
@@ -27,15 +28,16 @@ var exampleConfig string
 // config is the configuration file: a few keys of the daemon itself, and the
 // rooms' own tables.
 type config struct {
-	Root      string            `toml:"root"`
-	State     string            `toml:"state"`
-	Socket    string            `toml:"socket"` // "": STATE/berth.sock
-	Keeper    string            `toml:"keeper"` // "": beside berth
-	Log       logConfig         `toml:"log"`
-	Sandbox   sandbox.Config    `toml:"sandbox"`
-	Images    imagestore.Config `toml:"images"`
-	Network   cni.Config        `toml:"network"`
-	Streaming stream.Config     `toml:"streaming"`
+	Root      string             `toml:"root"`
+	State     string             `toml:"state"`
+	Socket    string             `toml:"socket"` // "": STATE/berth.sock
+	Keeper    string             `toml:"keeper"` // "": beside berth
+	Log       logConfig          `toml:"log"`
+	Sandbox   sandbox.Config     `toml:"sandbox"`
+	Images    imagestore.Config  `toml:"images"`
+	Network   cni.Config         `toml:"network"`
+	Streaming stream.Config      `toml:"streaming"`
+	Cadvisor  cri.CadvisorConfig `toml:"cadvisor"`
 	// Runtimes are others than berth's own, by the handler's name in RuntimeClasses.
 	Runtimes map[string]sandbox.Runtime `toml:"runtimes"`
 }
@@ -100,6 +102,7 @@ func (c config) Validate() error {
 		{"network", c.Network.Validate},
 		{"runtimes", func() error { return sandbox.ValidateRuntimes(c.Runtimes) }},
 		{"streaming", c.Streaming.Validate},
+		{"cadvisor", c.Cadvisor.Validate},
 	} {
 		if err := room.validate(); err != nil {
 			// A room may return several errors, joined: one a line.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -64,9 +66,18 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 		return err
 	}
 	server := cri.NewServer(rooms.door(ctx, cfg, log), rooms.parts(streams, log))
-	failed := make(chan error, 2)
+	watch, watchListener, err := listenCadvisor(cfg.Cadvisor.Socket, rooms, log)
+	if err != nil {
+		rooms.close(ctx, log)
+		return errors.Join(err, streams.Close())
+	}
+	failed := make(chan error, 3)
 	go func() { failed <- server.Serve(listener) }() // ends with server.Stop
 	go func() { failed <- streams.Serve() }()        // ends with streams.Close
+	if watch != nil {
+		defer os.Remove(cfg.Cadvisor.Socket)
+		go func() { failed <- watch.Serve(watchListener) }() // ends with watch.Stop
+	}
 	log.WithFields(logrus.Fields{"op": "serve unix://" + cfg.socket(), "took": time.Since(start)}).Info("serving")
 	notify(log, daemon.SdNotifyReady)
 
@@ -79,12 +90,27 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	server.Stop(stopping)
+	if watch != nil {
+		watch.Stop(stopping)
+	}
 	if err := streams.Close(); err != nil {
 		log.WithError(err).Warn("streams did not close")
 	}
 	rooms.close(stopping, log)
 	log.Info("stopped")
 	return err
+}
+
+// listenCadvisor opens the socket for cAdvisor and makes its server; both are nil without a path.
+func listenCadvisor(path string, rooms *rooms, log *logrus.Logger) (*cri.Server, net.Listener, error) {
+	if path == "" {
+		return nil, nil, nil
+	}
+	l, err := listen(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cadvisor.socket: %w", err)
+	}
+	return cri.NewCadvisorServer(rooms.pods, log), l, nil
 }
 
 // notify tells systemd, when it is the one who started us (sd_notify(3)).

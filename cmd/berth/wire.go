@@ -99,7 +99,7 @@ func (r *rooms) openProcesses(ctx context.Context, cfg config, log *logrus.Logge
 
 func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (err error) {
 	own := cfg.Sandbox
-	own.Root, own.State, own.Runtimes = cfg.Root, cfg.State, cfg.Runtimes
+	own.Root, own.State, own.Runtimes, own.ShowPods = cfg.Root, cfg.State, cfg.Runtimes, cfg.Cadvisor.Socket != ""
 	if own.KeeperBinary, err = cfg.keeper(); err != nil {
 		return err
 	}
