@@ -4,35 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
-)
 
-// userNamespace is one that maps ids from 0 to those from first on.
-func userNamespace(t testing.TB, first int) *os.File {
-	t.Helper()
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: 65536}}
-	cmd := exec.Command("sleep", "100")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	users, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { users.Close() })
-	return users
-}
+	"github.com/berth-runtime/berth/test/userns"
+)
 
 func kubelets(first uint32) IDMap {
 	r := []IDRange{{Inside: 0, Outside: first, Size: 65536}}
@@ -61,7 +42,7 @@ func TestRootMappedSnapshot(t *testing.T) {
 	if err := s.PrepareMapped(t.Context(), "c1", img.ID, kubelets(300000)); err != nil {
 		t.Fatal(err)
 	}
-	users := userNamespace(t, 300000)
+	users := userns.New(t, 300000)
 	for range 2 { // again, as after a start that failed
 		mount, err := s.MountMapped("c1", users)
 		if err != nil {
@@ -106,7 +87,7 @@ func TestRootView(t *testing.T) {
 			if err := s.Remove(t.Context(), img.ID); err != nil {
 				t.Fatal(err)
 			}
-			for _, users := range []*os.File{nil, userNamespace(t, 400000)} {
+			for _, users := range []*os.File{nil, userns.New(t, 400000)} {
 				mount, err := s.mountSnapshot("c1-image-0", users)
 				if err != nil {
 					t.Fatal(err)
@@ -150,7 +131,7 @@ func TestViewsSurvive(t *testing.T) {
 
 func TestRootCheckMapping(t *testing.T) {
 	s := newTestStore(t)
-	if err := s.CheckMapping(userNamespace(t, 600000)); err != nil {
+	if err := s.CheckMapping(userns.New(t, 600000)); err != nil {
 		t.Error(err)
 	}
 	if err := s.CheckMapping(os.Stdin); err == nil || !strings.Contains(err.Error(), s.root) {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/berth-runtime/berth/test/userns"
 )
 
 // TestRootCopyVolume: a volume has what the image has there, and goes with the snapshot.
@@ -22,7 +24,7 @@ func TestRootCopyVolume(t *testing.T) {
 			add := uint32(0)
 			var users *os.File
 			if mapped {
-				add, users = 500000, userNamespace(t, 500000)
+				add, users = 500000, userns.New(t, 500000)
 				if err := s.PrepareMapped(t.Context(), "c", img.ID, kubelets(500000)); err != nil {
 					t.Fatal(err)
 				}

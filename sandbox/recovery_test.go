@@ -159,13 +159,20 @@ func TestRunningContainersRunOn(t *testing.T) {
 	second.settled()
 }
 
+// orphaned is a world with a pod and a running container, whose daemon was killed.
+func orphaned(t *testing.T) (w *world, pod, container string) {
+	t.Helper()
+	w = newWorld(t)
+	d := w.start()
+	pod = d.runPod(podConfig("web"))
+	container = d.create(pod, containerConfig("c"))
+	d.begin(container)
+	d.kill()
+	return w, pod, container
+}
+
 func TestReboot(t *testing.T) {
-	w := newWorld(t)
-	first := w.start()
-	pod := first.runPod(podConfig("web"))
-	id := first.create(pod, containerConfig("c"))
-	first.begin(id)
-	first.kill()
+	w, pod, id := orphaned(t)
 	w.mu.Lock()
 	for key, k := range w.kept { // the machine's end takes the processes, mounts and cgroups
 		if k.pidfd != nil && kind(key) == "container" {
@@ -197,12 +204,7 @@ func TestReboot(t *testing.T) {
 }
 
 func TestKeeperLostEverything(t *testing.T) {
-	w := newWorld(t)
-	first := w.start()
-	pod := first.runPod(podConfig("web"))
-	id := first.create(pod, containerConfig("c"))
-	first.begin(id)
-	first.kill()
+	w, pod, id := orphaned(t)
 	w.mu.Lock()
 	process := w.kept[id]
 	clear(w.kept)
@@ -232,12 +234,7 @@ func TestTornRecordsAreCleaned(t *testing.T) {
 		"container":         func(pod, container string) string { return pod + "\n" + container[:len(container)/2] + "\n" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			first := w.start()
-			pod := first.runPod(podConfig("web"))
-			id := first.create(pod, containerConfig("c"))
-			first.begin(id)
-			first.kill()
+			w, pod, _ := orphaned(t)
 			ledger := filepath.Join(w.dir, "pods", pod)
 			data, err := os.ReadFile(ledger)
 			if err != nil {

@@ -15,23 +15,7 @@ func TestPodMoves(t *testing.T) {
 		"not ready stop": PodNotReady, "not ready remove": podRemoving,
 		"being removed remove": podRemoving, "being removed end the removal of": podGone,
 	}
-	seen := 0
-	for s := PodState(0); s <= podGone; s++ {
-		for e := podEvent(0); e < podEvents; e++ {
-			key := s.String() + " " + e.String()
-			to, ok := s.next(e)
-			want, allowed := allowed[key]
-			if ok != allowed || to != want {
-				t.Errorf("%s: got %s %t, wanted %s %t", key, to, ok, want, allowed)
-			}
-			if ok {
-				seen++
-			}
-		}
-	}
-	if seen != len(allowed) {
-		t.Errorf("%d moves, wanted %d", seen, len(allowed))
-	}
+	checkMoves(t, podGone, podEvents, allowed)
 }
 
 func TestContainerMoves(t *testing.T) {
@@ -43,9 +27,22 @@ func TestContainerMoves(t *testing.T) {
 		"exited remove":        containerRemoving,
 		"being removed remove": containerRemoving, "being removed end the removal of": containerGone,
 	}
+	checkMoves(t, containerGone, containerEvents, allowed)
+}
+
+// checkMoves holds every state up to the last, with every event, against the moves that are allowed.
+func checkMoves[E interface {
+	~uint8
+	fmt.Stringer
+}, S interface {
+	~uint8
+	fmt.Stringer
+	next(E) (S, bool)
+}](t *testing.T, last S, events E, allowed map[string]S) {
+	t.Helper()
 	seen := 0
-	for s := ContainerState(0); s <= containerGone; s++ {
-		for e := containerEvent(0); e < containerEvents; e++ {
+	for s := S(0); s <= last; s++ {
+		for e := E(0); e < events; e++ {
 			key := s.String() + " " + e.String()
 			to, ok := s.next(e)
 			want, allowed := allowed[key]

@@ -3,33 +3,14 @@ package overlay
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// userNamespace is one that maps ids from 0 to those from first on.
-func userNamespace(t testing.TB, first int) *os.File {
-	t.Helper()
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: 65536}}
-	cmd := exec.Command("sleep", "100")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
+	"github.com/berth-runtime/berth/test/userns"
+)
 
 func statAt(t testing.TB, mount *os.File, name string) unix.Stat_t {
 	t.Helper()
@@ -43,12 +24,8 @@ func statAt(t testing.TB, mount *os.File, name string) unix.Stat_t {
 // TestRootMappedLayers: by both ways layers show the owners of a user namespace, what is copied up from them keeps those, and a
 // removal of a layer's file works.
 func TestRootMappedLayers(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	users := userNamespace(t, 100000)
+	m := newMounter(t)
+	users := userns.New(t, 100000)
 	for name, mount := range map[string]func(Options) (*os.File, error){"by pieces": m.mountByPieces, "by string": mountByString} {
 		t.Run(name, func(t *testing.T) {
 			if name == "by pieces" && !kernel(t, 6, 15) {
@@ -109,14 +86,10 @@ func kernel(t testing.TB, major, minor int) bool {
 }
 
 func TestRootMappedBind(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMounter(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), "1")
-	file, err := m.Bind(dir, userNamespace(t, 200000))
+	file, err := m.Bind(dir, userns.New(t, 200000))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +97,7 @@ func TestRootMappedBind(t *testing.T) {
 	if st := statAt(t, file, "a"); st.Uid != 200000 {
 		t.Errorf("owner %d", st.Uid)
 	}
-	if _, err := m.Bind("/proc", userNamespace(t, 200000)); err == nil || !strings.Contains(err.Error(), "/proc") || !strings.Contains(err.Error(), "idmapped") {
+	if _, err := m.Bind("/proc", userns.New(t, 200000)); err == nil || !strings.Contains(err.Error(), "/proc") || !strings.Contains(err.Error(), "idmapped") {
 		t.Errorf("a file system that can't be mapped: %v", err)
 	}
 }

@@ -19,6 +19,17 @@ func needRoot(t testing.TB) {
 	}
 }
 
+// newMounter needs root.
+func newMounter(t testing.TB) *Mounter {
+	t.Helper()
+	needRoot(t)
+	m, err := NewMounter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func mkdirs(t testing.TB, root string, names ...string) []string {
 	t.Helper()
 	var paths []string
@@ -80,11 +91,7 @@ func TestTakesLayers(t *testing.T) {
 
 // TestRootMountWays: both ways to mount give the same.
 func TestRootMountWays(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMounter(t)
 	for name, mount := range map[string]func(Options) (*os.File, error){"by pieces": m.mountByPieces, "by string": mountByString} {
 		t.Run(name, func(t *testing.T) {
 			if name == "by pieces" && !m.oneByOne {
@@ -153,11 +160,7 @@ func read(t testing.TB, path string) string {
 }
 
 func TestRootMountAgain(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMounter(t)
 	root := t.TempDir()
 	dirs := mkdirs(t, root, "lower", "upper", "work")
 	for range 2 {
@@ -171,11 +174,7 @@ func TestRootMountAgain(t *testing.T) {
 
 // TestRootMountLongPaths: paths that fsconfig doesn't take go the other way.
 func TestRootMountLongPaths(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMounter(t)
 	dirs := mkdirs(t, t.TempDir(), strings.Repeat("long/", 60)+"lower", "upper", "work")
 	write(t, filepath.Join(dirs[0], "a"), "1")
 	file, err := m.Mount(Options{Lowers: dirs[:1], Upper: dirs[1], Work: dirs[2]})
@@ -189,11 +188,7 @@ func TestRootMountLongPaths(t *testing.T) {
 }
 
 func TestRootMountErrors(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMounter(t)
 	root := t.TempDir()
 	dirs := mkdirs(t, root, "lower", "upper", "work")
 	for name, o := range map[string]Options{
@@ -209,18 +204,14 @@ func TestRootMountErrors(t *testing.T) {
 			t.Errorf("%s: mounted", name)
 		}
 	}
-	_, err = m.Mount(Options{Lowers: []string{root + "/none"}, Upper: dirs[1], Work: dirs[2]})
+	_, err := m.Mount(Options{Lowers: []string{root + "/none"}, Upper: dirs[1], Work: dirs[2]})
 	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), root+"/none") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestRootBind(t *testing.T) {
-	needRoot(t)
-	m, err := NewMounter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMounter(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), "1")
 	file, err := m.Bind(dir, nil)
