@@ -106,7 +106,7 @@ func passOn(t *testing.T, w *world, list *libcni.NetworkConfigList, id string, w
 	rt := &libcni.RuntimeConf{ContainerID: id, NetNS: path, IfName: "eth0", Args: [][2]string{{"IgnoreUnknown", "1"}}}
 	r, err := way[0].cni(pod).AddNetworkList(ctx, list, rt)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skipf("needs a kernel that has this kind of interface: %v", err)
+		t.Skipf("this kernel has no interfaces of this kind: %v", err)
 	}
 	if err != nil {
 		t.Fatalf("add by %s: %v", way[0].name, err)

@@ -120,7 +120,7 @@ func TestRootHostPortAmongPods(t *testing.T) {
 			err := w.host.SetSysctls("net/bridge", link.Sysctl{Name: "bridge-nf-call-iptables", Value: filtered},
 				link.Sysctl{Name: "bridge-nf-call-ip6tables", Value: filtered})
 			if err != nil {
-				t.Skipf("needs br_netfilter: %v", err)
+				t.Skipf("this kernel has no br_netfilter: %v", err)
 			}
 			p := w.pod(t, "web", PortMapping{HostPort: 8080, ContainerPort: 80})
 			serve(t, p.space, ":80")

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what testing needs and is not there, on Debian: a C compiler, for the race
 # detector, for the busybox of the test images and for runc; crun, which is another
-# runtime to test with, and what runc is built with. Building berth needs only Go.
+# runtime to test with, and what runc is built with; mkfs.ext4, for disks that lose
+# their power. Building berth needs only Go.
 set -eu
 
 missing=""
@@ -9,6 +10,7 @@ command -v gcc >/dev/null || missing="$missing gcc"
 command -v make >/dev/null || missing="$missing make"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+[ -x /sbin/mkfs.ext4 ] || missing="$missing e2fsprogs"
 command -v crun >/dev/null || missing="$missing crun"
 command -v pkg-config >/dev/null || missing="$missing pkg-config"
 [ -e /usr/include/seccomp.h ] || missing="$missing libseccomp-dev"

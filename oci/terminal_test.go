@@ -36,7 +36,7 @@ func TestHostGIDs(t *testing.T) {
 func TestTerminalOfTheHost(t *testing.T) {
 	term, err := TerminalFor(&specs.Spec{})
 	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("needs /dev/ptmx")
+		t.Skip("this machine has no /dev/ptmx")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func (h fakeHost) dial(ctx context.Context, namespace, address string) (*net.TCP
 func server(t *testing.T, address string, f func(*net.TCPConn)) int32 {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skipf("needs a listener on %s: %v", address, err)
+		t.Skipf("this machine has no %s: %v", address, err)
 	}
 	t.Cleanup(func() { l.Close() })
 	go func() { // ends with the listener

@@ -17,7 +17,7 @@ func TestRootKeeperCgroup(t *testing.T) {
 	}
 	tree, err := cgroup.Detect(cgroupMount)
 	if err != nil {
-		t.Skip("needs a cgroup tree: ", err)
+		t.Skip("this machine has no cgroup hierarchy: ", err)
 	}
 	process := exec.Command("sleep", "60")
 	if err := process.Start(); err != nil {

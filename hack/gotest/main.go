@@ -1,7 +1,9 @@
 // Command gotest runs go test with the arguments it gets and prints what matters:
 // each package's closing line, everything of tests that failed, and at the end which
 // tests were skipped and why. With -noskip it fails when a test was skipped for want
-// of root: then something that was to be tested was not.
+// of root, or of something that make installs: a reason that begins with "needs". Then
+// something that was to be tested was not. What a kernel or machine can't do is another
+// reason.
 //
 // With -again a few tests that failed, in packages that failed for nothing else, are run once more when all is over. Those
 // that pass then are named as unsteady, and are no failure: one test in a thousand that lost a race with a busy machine.
@@ -24,7 +26,7 @@ import (
 )
 
 func main() {
-	noskip := flag.Bool("noskip", false, "fail when a test was skipped for want of root")
+	noskip := flag.Bool("noskip", false, "fail when a test was skipped for want of something that make installs, or of root")
 	again := flag.Bool("again", false, "run a few failed tests once more, and forgive those that pass then")
 	flag.Parse()
 	code, err := run(flag.Args(), *noskip, *again, os.Stdout)
@@ -41,7 +43,7 @@ func run(args []string, noskip, again bool, out io.Writer) (int, error) {
 		return 1, err
 	}
 	if unrun := r.finish(); noskip && unrun > 0 {
-		fmt.Fprintf(out, "FAIL: %d tests were skipped for want of root\n", unrun)
+		fmt.Fprintf(out, "FAIL: %d tests were skipped for want of root, or of what make installs\n", unrun)
 		return max(1, code), nil
 	}
 	if code == 0 || !again || !r.mayRunAgain() {
@@ -203,9 +205,10 @@ func (r *report) mayRunAgain() bool {
 	return !r.broken && len(r.tests) == 0 && n > 0 && n <= mostAgain
 }
 
-var forRoot = regexp.MustCompile(`(?i)\broot\b`)
+// forWant are the reasons that are to be mended: go test puts the place before them.
+var forWant = regexp.MustCompile(`(?i)\broot\b|(^|\.go:\d+: )needs `)
 
-// finish prints the summary and returns how many tests wanted root.
+// finish prints the summary and returns how many tests wanted what they could have.
 func (r *report) finish() int {
 	for key, output := range r.tests { // cut off by a panic or a time-out
 		fmt.Fprintf(r.out, "did not end: %s.%s\n%s", key[0], key[1], strings.Join(output, ""))
@@ -214,7 +217,7 @@ func (r *report) finish() int {
 	unrun := 0
 	for _, s := range r.skipped {
 		fmt.Fprintf(r.out, "skipped: %s: %s\n", s.test, s.reason)
-		if forRoot.MatchString(s.reason) {
+		if forWant.MatchString(s.reason) {
 			unrun++
 		}
 	}

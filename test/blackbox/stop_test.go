@@ -99,7 +99,7 @@ func frozenVolume(t *testing.T) string {
 	check(t, f.Close())
 	for _, command := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, mountpoint}} {
 		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no ext4 in a file on this machine: %v: %s", err, out)
+			t.Skipf("this machine mounts no ext4 of a file: %v: %s", err, out)
 		}
 	}
 	t.Cleanup(func() {
