@@ -15,21 +15,29 @@ import (
 type builder struct {
 	p     Program
 	label string
-	seen  map[string]uint32 // constant bytes that stand in Data already
+	seen  map[constant]uint32 // what stands in Data already
 	free  []Reg
 	used  Reg
 	err   error
 }
 
-// What a usual container's program fits in; steps are large, and growing their slice is half of compiling.
-const (
-	usualSteps = 384
-	usualData  = 16 << 10
-)
+// constant is bytes in Data that no step changes.
+type constant struct {
+	bytes string
+	align int // 0: of a string, which a NUL follows
+}
 
-func newBuilder() *builder {
-	p := Program{Clone: Clone{Cgroup: NoSlot}, Steps: make([]Step, 0, usualSteps), Data: make([]byte, 0, usualData)}
-	return &builder{p: p, seen: make(map[string]uint32, usualSteps)}
+// usualData is what a usual program's data fits in, a seccomp filter aside.
+const usualData = 12 << 10
+
+// shortProgram is about how many steps every program has: those that become a process.
+const shortProgram = 96
+
+// newBuilder returns a builder of a program of about so many steps. They are large: to grow their slice would be half
+// of compiling.
+func newBuilder(steps int) *builder {
+	p := Program{Clone: Clone{Cgroup: NoSlot}, Steps: make([]Step, 0, steps), Data: make([]byte, 0, usualData)}
+	return &builder{p: p, seen: make(map[constant]uint32, steps/2)}
 }
 
 // program returns what was built, or the first error.
@@ -109,7 +117,15 @@ func (b *builder) close(r Reg) {
 	b.free = append(b.free, r)
 }
 
-func (r Reg) arg() Arg { return Arg{Kind: ArgReg, Value: uint64(r), Text: "r" + strconv.Itoa(int(r))} }
+func (r Reg) arg() Arg { return Arg{Kind: ArgReg, Value: uint64(r), Text: regNames[r%Registers]} }
+
+// regNames are the registers as people read them.
+var regNames = func() (names [Registers]string) {
+	for i := range names {
+		names[i] = "r" + strconv.Itoa(i)
+	}
+	return names
+}()
 
 // slot names one more descriptor that the caller brings, or finds the one of that name.
 func (b *builder) slot(name string) Slot {
@@ -138,12 +154,18 @@ func (b *builder) str(s string) Arg {
 	if strings.IndexByte(s, 0) >= 0 {
 		b.fail("%s: %q has a NUL byte", b.label, s)
 	}
-	return Arg{Kind: ArgData, Value: uint64(b.constant(s+"\x00", 1)), Text: strconv.Quote(s)}
+	at, ok := b.seen[constant{s, 0}]
+	if !ok {
+		at = uint32(len(b.p.Data))
+		b.p.Data = append(append(b.p.Data, s...), 0)
+		b.seen[constant{s, 0}] = at
+	}
+	return Arg{Kind: ArgData, Value: uint64(at), Text: s, Quote: true}
 }
 
 // constant puts bytes that no step changes into Data, once.
 func (b *builder) constant(s string, align int) uint32 {
-	key := strconv.Itoa(align) + ":" + s
+	key := constant{s, align}
 	at, ok := b.seen[key]
 	if !ok {
 		at = b.alloc(align)

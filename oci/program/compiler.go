@@ -55,8 +55,8 @@ type (
 	}
 )
 
-func newCompiler() compiler {
-	b := newBuilder()
+func newCompiler(steps int) compiler {
+	b := newBuilder(steps)
 	file, gate := fileSteps{b}, gateSteps{b}
 	filesystem := filesystemSteps{file}
 	return compiler{

@@ -3,7 +3,6 @@ package program
 import (
 	"cmp"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 // pathBase finds where a path is to be opened from: proc, sysfs and /dev through the mounts that we made, so
 // that nothing mounted or linked over them can stand in between.
 func (b maskSteps) pathBase(p string, fs map[string]Reg) (Arg, string) {
-	p = path.Clean("/" + p)
+	p = absolute(p)
 	for dir, kind := range map[string]string{"/proc": "proc", "/sys": "sysfs", "/dev": devices} {
 		if r, ok := fs[kind]; ok && under(p, dir) {
 			return r.arg(), strings.TrimPrefix(p, dir)

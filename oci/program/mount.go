@@ -27,7 +27,7 @@ func (b fileSteps) open(base Arg, name string, how, mode, resolve uint64, text s
 	} else {
 		text += " in-root"
 	}
-	rel := strings.TrimPrefix(path.Clean("/"+name), "/")
+	rel := strings.TrimPrefix(absolute(name), "/")
 	if rel == "" {
 		rel = "."
 	}
@@ -42,7 +42,7 @@ func (b fileSteps) openDir(name string, resolve uint64) Reg {
 	const how, text = unix.O_PATH | unix.O_DIRECTORY, "O_PATH|O_DIRECTORY"
 	b.open(root, name, how, 0, resolve, text).into(r).fine(unix.ENOENT)
 	there := b.last()
-	parts := strings.Split(strings.TrimPrefix(path.Clean("/"+name), "/"), "/")
+	parts := strings.Split(strings.TrimPrefix(absolute(name), "/"), "/")
 	parent, held := root, Reg(0)
 	for i, part := range parts {
 		if part != "" {
@@ -104,7 +104,7 @@ func resolveFor(dest string) uint64 {
 }
 
 func under(p, dir string) bool {
-	p = path.Clean("/" + p)
+	p = absolute(p)
 	return p == dir || strings.HasPrefix(p, dir+"/")
 }
 
@@ -134,4 +134,12 @@ func (b rootSteps) changeRoot(root Arg) {
 	b.call(unix.SYS_PIVOT_ROOT, b.str("."), b.str("."))
 	b.call(unix.SYS_UMOUNT2, b.str("."), flags(unix.MNT_DETACH, "MNT_DETACH"))
 	b.call(unix.SYS_CHDIR, b.str("/"))
+}
+
+// absolute is a path, clean and from the root on. For one that is so already it costs nothing.
+func absolute(p string) string {
+	if strings.HasPrefix(p, "/") {
+		return path.Clean(p)
+	}
+	return path.Clean("/" + p)
 }

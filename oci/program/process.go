@@ -3,6 +3,7 @@ package program
 import (
 	"encoding/binary"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -216,13 +217,13 @@ func (b processSteps) filter(s *Seccomp) {
 		b.fail("seccomp filter: %d instructions, the kernel takes 1 to %d", len(s.Filter), unix.BPF_MAXINSNS)
 		return
 	}
-	raw := make([]byte, 0, 8*len(s.Filter))
+	code := b.alloc(8)
+	b.p.Data = slices.Grow(b.p.Data, 8*len(s.Filter))
 	for _, f := range s.Filter {
-		raw = binary.LittleEndian.AppendUint16(raw, f.Code)
-		raw = append(raw, f.Jt, f.Jf)
-		raw = binary.LittleEndian.AppendUint32(raw, f.K)
+		b.p.Data = binary.LittleEndian.AppendUint16(b.p.Data, f.Code)
+		b.p.Data = append(b.p.Data, f.Jt, f.Jf)
+		b.p.Data = binary.LittleEndian.AppendUint32(b.p.Data, f.K)
 	}
-	code := b.constant(string(raw), 8)
 	prog := b.memory(16) // struct sock_fprog
 	binary.LittleEndian.PutUint16(b.p.Data[prog:], uint16(len(s.Filter)))
 	b.pointer(prog+8, code)

@@ -81,9 +81,10 @@ const (
 
 // Arg is one argument of a step.
 type Arg struct {
-	Kind  ArgKind
 	Value uint64
 	Text  string // how a person reads it; stays with the daemon
+	Kind  ArgKind
+	Quote bool // Text is a string of the program's, which people see in quotes
 }
 
 // Pointer says that the eight bytes of Data from At on hold the address of Data[To].

@@ -66,11 +66,15 @@ func (p *Program) line(i int) string {
 func argTexts(s *Step) []string {
 	var out []string
 	for i, a := range s.Args {
-		if a.Text != "" {
+		if a.Text != "" || a.Quote {
 			for len(out) < i {
 				out = append(out, "0")
 			}
-			out = append(out, a.Text)
+			text := a.Text
+			if a.Quote {
+				text = strconv.Quote(text)
+			}
+			out = append(out, text)
 		}
 	}
 	return out
