@@ -83,6 +83,8 @@ func measure(b *bed, o options, r *report) {
 	pods := crowd(t, o, r)
 	full := t.memory(b)
 	footprint(r, empty, full, o.pods)
+	b.progress("lists and statistics")
+	reads(t, pods, r)
 	if t.daemon != nil {
 		b.progress("%d starts of the daemon with %d pods, %[1]d without", o.restarts, o.pods)
 		starts(t, o, r, "daemon start to first Version, "+fmt.Sprint(o.pods)+" pods", 100)
@@ -91,6 +93,8 @@ func measure(b *bed, o options, r *report) {
 	if t.daemon != nil {
 		starts(t, o, r, "daemon start to first Version, no pods", 60)
 	}
+	b.progress("logs")
+	logs(t, r)
 }
 
 func loadAverage() string {

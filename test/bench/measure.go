@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,19 +45,72 @@ func crowd(t *target, o options, r *report) []pod {
 		t.must("pod among many", err)
 	}
 	r.value(fmt.Sprintf("pods started a second, %d at a time", o.parallel), "%.0f/s", float64(o.pods)/took.Seconds(), 0)
+	return pods
+}
+
+// reads measures lists and statuses while pods start and stop, and what statistics take.
+func reads(t *target, pods []pod, r *report) {
 	ctx, cancel := t.context()
 	defer cancel()
-	var lists []time.Duration
-	for range 50 {
-		begin := time.Now()
-		_, err := t.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
-		t.must("list pods", err)
-		_, err = t.runtime.ListContainers(ctx, &cri.ListContainersRequest{})
-		t.must("list containers", err)
-		lists = append(lists, time.Since(begin))
+	stop := make(chan struct{})
+	var life sync.WaitGroup
+	life.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			p, err := t.start(3000 + i)
+			if err == nil {
+				_, err = t.end(p)
+			}
+			if err != nil {
+				t.bed.Errorf("pod beside the lists: %v", err)
+				return
+			}
+		}
+	})
+	calls := map[string]func(i int) error{
+		"ListPodSandbox": func(int) error {
+			_, err := t.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
+			return err
+		},
+		"ListContainers": func(int) error {
+			_, err := t.runtime.ListContainers(ctx, &cri.ListContainersRequest{})
+			return err
+		},
+		"PodSandboxStatus": func(i int) error {
+			_, err := t.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: pods[i%len(pods)].id})
+			return err
+		},
+		"ContainerStatus": func(i int) error {
+			_, err := t.runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: pods[i%len(pods)].container})
+			return err
+		},
 	}
-	r.times(fmt.Sprintf("ListPodSandbox + ListContainers, %d pods", o.pods), lists, 0)
-	return pods
+	took := map[string][]time.Duration{}
+	for i := range 300 {
+		for name, call := range calls {
+			begin := time.Now()
+			t.must(name, call(i))
+			took[name] = append(took[name], time.Since(begin))
+		}
+	}
+	close(stop)
+	life.Wait()
+	for _, name := range slices.Sorted(maps.Keys(took)) {
+		r.p99(fmt.Sprintf("%s, %d pods and some that start and stop", name, len(pods)), took[name], 10)
+	}
+	var stats []time.Duration
+	for range 5 {
+		time.Sleep(1100 * time.Millisecond) // what is younger is not measured again
+		begin := time.Now()
+		_, err := t.runtime.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
+		t.must("list statistics", err)
+		stats = append(stats, time.Since(begin))
+	}
+	r.times(fmt.Sprintf("ListPodSandboxStats, %d pods", len(pods)), stats, 0)
 }
 
 // clear ends the crowd.

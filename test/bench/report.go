@@ -30,6 +30,14 @@ func (r *report) times(name string, all []time.Duration, bound float64) {
 	})
 }
 
+// p99 adds a figure of many whose 99th percentile counts; bound is in milliseconds.
+func (r *report) p99(name string, all []time.Duration, bound float64) {
+	r.rows = append(r.rows, row{
+		name: name + ", p99", median: fmt.Sprintf("%.2f ms", milliseconds(percentile(all, 99))),
+		value: milliseconds(percentile(all, 99)), bound: bound, boundInFigure: fmt.Sprintf("%.0f ms", bound),
+	})
+}
+
 // value adds a figure that was taken once.
 func (r *report) value(name, format string, value, bound float64) {
 	r.rows = append(r.rows, row{name: name, median: fmt.Sprintf(format, value), value: value, bound: bound, boundInFigure: fmt.Sprintf(format, bound)})

@@ -88,11 +88,19 @@ type pod struct {
 
 func (p pod) up() time.Duration { return p.run + p.create + p.launch }
 
+// name is that of the pod with that number.
+func (t *target) name(number int) string { return fmt.Sprintf("%s-%d", t.run, number) }
+
 // start runs a pod and a container that sleeps.
 func (t *target) start(number int) (pod, error) {
+	return t.startWith(number, func(*cri.ContainerConfig) {})
+}
+
+// startWith runs a pod, and a container that change makes another than one that sleeps.
+func (t *target) startWith(number int, change func(*cri.ContainerConfig)) (pod, error) {
 	ctx, cancel := t.context()
 	defer cancel()
-	name := fmt.Sprintf("%s-%d", t.run, number)
+	name := t.name(number)
 	network, hostname := cri.NamespaceMode_POD, name
 	if t.options.hostNet {
 		network, hostname = cri.NamespaceMode_NODE, ""
@@ -111,8 +119,10 @@ func (t *target) start(number int) (pod, error) {
 		return p, fmt.Errorf("run pod: %w", err)
 	}
 	p.id, p.run = sandbox.PodSandboxId, time.Since(begin)
+	asked := t.container(network)
+	change(asked)
 	begin = time.Now()
-	container, err := t.runtime.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: config, Config: t.container(network)})
+	container, err := t.runtime.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: config, Config: asked})
 	if err != nil {
 		return p, fmt.Errorf("create container: %w", err)
 	}
