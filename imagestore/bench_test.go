@@ -136,7 +136,7 @@ func BenchmarkRootSnapshot(b *testing.B) {
 			b.Fatal(err)
 		}
 		prepared := time.Now()
-		file, err := s.MountSnapshot("c")
+		file, err := s.MountSnapshot("c", "")
 		if err != nil {
 			b.Fatal(err)
 		}

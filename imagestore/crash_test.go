@@ -114,7 +114,7 @@ func checkWhole(t *testing.T, root string) int {
 		t.Fatal(err)
 	}
 	for _, key := range keys {
-		mount, err := s.MountSnapshot(key)
+		mount, err := s.MountSnapshot(key, "")
 		if err != nil {
 			t.Error(err)
 			continue

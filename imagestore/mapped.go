@@ -46,8 +46,8 @@ func (sn *snapshotter) PrepareView(ctx context.Context, key, imageID string) err
 
 // MountMapped is MountSnapshot in which the image's files belong to the users of a user namespace, by its mapping. The number of mounts is
 // the same for any number of layers. It needs Linux 5.19, and a file system below the store that can be idmapped.
-func (r *roots) MountMapped(key string, users *os.File) (*os.File, error) {
-	file, err := r.mountSnapshot(key, users)
+func (r *roots) MountMapped(key string, users *os.File, label string) (*os.File, error) {
+	file, err := r.mountSnapshot(key, users, label)
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s in a user namespace: %w", key, err)
 	}

@@ -44,7 +44,7 @@ func TestRootMappedSnapshot(t *testing.T) {
 	}
 	users := userns.New(t, 300000)
 	for range 2 { // again, as after a start that failed
-		mount, err := s.MountMapped("c1", users)
+		mount, err := s.MountMapped("c1", users, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestRootView(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, users := range []*os.File{nil, userns.New(t, 400000)} {
-				mount, err := s.mountSnapshot("c1-image-0", users)
+				mount, err := s.mountSnapshot("c1-image-0", users, "")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -107,7 +107,7 @@ func TestRootView(t *testing.T) {
 			if err := s.RemoveSnapshot("c1-image-0"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.MountSnapshot("c1-image-0"); !errors.Is(err, ErrNotFound) {
+			if _, err := s.MountSnapshot("c1-image-0", ""); !errors.Is(err, ErrNotFound) {
 				t.Errorf("after the removal: %v", err)
 			}
 			if left, err := os.ReadDir(filepath.Join(s.root, "layers")); err != nil || len(left) > 0 {

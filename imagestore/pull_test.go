@@ -35,7 +35,7 @@ func TestRootPullAndMount(t *testing.T) {
 	if err := s.PrepareSnapshot(t.Context(), "c1", img.ID); err != nil {
 		t.Fatal(err)
 	}
-	mount, err := s.MountSnapshot("c1")
+	mount, err := s.MountSnapshot("c1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestRootPullAndRemoveAtOnce(t *testing.T) {
 }
 
 func mountAndRemove(t testing.TB, s *Store, key string) {
-	mount, err := s.MountSnapshot(key)
+	mount, err := s.MountSnapshot(key, "")
 	if err != nil {
 		t.Errorf("mount: %v", err)
 		return

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-runtime/berth/imagestore/layer"
 	"github.com/berth-runtime/berth/imagestore/overlay"
 )
@@ -123,10 +125,13 @@ func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
 	if err := os.WriteFile(filepath.Join(dir, "snapshot.json"), record, 0o600); err != nil {
 		return err
 	}
-	if !snap.View {
-		if err := sn.makeWritable(dir, snap); err != nil {
-			return err
-		}
+	if snap.View {
+		err = os.Mkdir(filepath.Join(dir, nothing), 0o755)
+	} else {
+		err = sn.makeWritable(dir, snap)
+	}
+	if err != nil {
+		return err
 	}
 	if err := os.Rename(dir, sn.snapshotDir(key)); err != nil {
 		return err
@@ -134,6 +139,10 @@ func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
 	sn.staged(dir)
 	return nil
 }
+
+// nothing is an empty directory of a view's: with it one layer is enough for an overlay, which can have a label of
+// its own, as a bind mount can't.
+const nothing = "nothing"
 
 // makeWritable makes what an overlay writes to.
 func (sn *snapshotter) makeWritable(dir string, snap *snapshot) error {
@@ -172,26 +181,47 @@ type roots struct {
 
 // MountSnapshot gives the file system of a container as a detached mount, which the caller closes. While it is mounted anywhere
 // it must not be mounted again (clone the first by open_tree(2)); afterwards it may be. Errors: ErrNotFound.
-func (r *roots) MountSnapshot(key string) (*os.File, error) {
-	file, err := r.mountSnapshot(key, nil)
+//
+// All its files have the SELinux label; "": their own.
+func (r *roots) MountSnapshot(key, label string) (*os.File, error) {
+	file, err := r.mountSnapshot(key, nil, label)
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot %s: %w", key, err)
 	}
 	return file, nil
 }
 
-func (r *roots) mountSnapshot(key string, users *os.File) (*os.File, error) {
+func (r *roots) mountSnapshot(key string, users *os.File, fileLabel string) (*os.File, error) {
 	snap, err := r.snapshotter.snapshot(key)
 	if err != nil {
 		return nil, err
 	}
-	if snap.View {
-		return r.mountView(r.lowers(snap.Layers), users)
-	}
 	dir := r.snapshotDir(key)
-	lowers := append(r.lowers(snap.Layers), filepath.Join(r.root, mountpoints))
+	lowers := r.lowers(snap.Layers)
+	if snap.View && fileLabel == "" {
+		return r.mountView(lowers, users)
+	}
+	if snap.View {
+		return r.mounter.Mount(overlay.Options{Lowers: append(lowers, filepath.Join(dir, nothing)), Users: users, Base: r.root, Label: fileLabel})
+	}
+	lowers = append(lowers, filepath.Join(r.root, mountpoints))
+	if err := label(filepath.Join(dir, "fs"), fileLabel); err != nil {
+		return nil, err
+	}
 	return r.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
-		Work: filepath.Join(dir, "work"), Volatile: true, Users: users, Base: r.root})
+		Work: filepath.Join(dir, "work"), Volatile: true, Users: users, Base: r.root, Label: fileLabel})
+}
+
+// label gives the root of a writable layer an SELinux label, which what is made there inherits: the kernel asks for
+// a file's own beside its mount's. A file system without labels is a success.
+func label(dir, label string) error {
+	if label == "" {
+		return nil
+	}
+	if err := unix.Lsetxattr(dir, "security.selinux", []byte(label), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return fmt.Errorf("label %s: %w", dir, err)
+	}
+	return nil
 }
 
 // snapshot finds one that is ready.

@@ -50,7 +50,7 @@ func TestRootSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mount, err := s.MountSnapshot("c1")
+	mount, err := s.MountSnapshot("c1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestRootSnapshot(t *testing.T) {
 	if err := s.PrepareSnapshot(t.Context(), "c2", img.ID); err != nil {
 		t.Fatal(err)
 	}
-	second, err := s.MountSnapshot("c2")
+	second, err := s.MountSnapshot("c2", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestRootSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.MountSnapshot("c1"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.MountSnapshot("c1", ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -98,7 +98,7 @@ func TestRootSnapshotAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		mount, err := s.MountSnapshot("c1")
+		mount, err := s.MountSnapshot("c1", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func TestRootSnapshotKeepsLayers(t *testing.T) {
 	s.Close()
 	s = openStore(t, root, cfg)
 	wantClean(t, s, 2)
-	mount, err := s.MountSnapshot("c1")
+	mount, err := s.MountSnapshot("c1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestRootManyLayers(t *testing.T) {
 	if err := s.PrepareSnapshot(t.Context(), "c1", img.ID); err != nil {
 		t.Fatal(err)
 	}
-	mount, err := s.MountSnapshot("c1")
+	mount, err := s.MountSnapshot("c1", "")
 	if err != nil {
 		t.Fatal(err)
 	}

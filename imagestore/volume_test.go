@@ -31,7 +31,7 @@ func TestRootCopyVolume(t *testing.T) {
 			} else if err := s.PrepareSnapshot(t.Context(), "c", img.ID); err != nil {
 				t.Fatal(err)
 			}
-			root, err := s.mountSnapshot("c", users)
+			root, err := s.mountSnapshot("c", users, "")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -46,6 +46,7 @@ func (n *Node) PrepareContainer(in Container) (*Launch, error) {
 	}
 	spec := *in.Spec
 	spec.Process = n.clamp(in.Spec.Process, inUserNamespace(in.Spec))
+	spec.Mounts = labelMounts(in.Spec)
 	bag := newBag()
 	bag.lend("root", in.Root)
 	c := program.Container{Spec: &spec, CgroupV1: n.hierarchies, LastCap: n.lastCap, RootAt: in.RootAt}

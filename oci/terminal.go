@@ -43,7 +43,7 @@ func NewTerminal(options []string) (*Terminal, error) {
 func TerminalFor(spec *specs.Spec) (*Terminal, error) {
 	for _, m := range spec.Mounts {
 		if m.Type == "devpts" && m.Destination == "/dev/pts" {
-			return NewTerminal(hostGIDs(m.Options, spec.Linux))
+			return NewTerminal(Labelled(hostGIDs(m.Options, spec.Linux), mountLabel(spec)))
 		}
 	}
 	t := &Terminal{}

@@ -82,7 +82,7 @@ func (b *bag) devices(spec *specs.Spec, sources []program.Source) (made bool, er
 		if below, ok := strings.CutPrefix(d.Path, "/dev/"); ok {
 			err = node(dev, below, d, owner)
 		} else {
-			err = b.lonelyNode(d)
+			err = b.lonelyNode(d, mountLabel(spec))
 		}
 		if err != nil {
 			return false, fmt.Errorf("make device %s: %w", d.Path, err)
@@ -133,8 +133,8 @@ func node(dir *os.File, name string, d specs.LinuxDevice, owner [2]int) error {
 }
 
 // lonelyNode makes a device node that is a mount of its own.
-func (b *bag) lonelyNode(d specs.LinuxDevice) error {
-	dir, err := mount.New("tmpfs", []string{"nosuid", "noexec", "mode=700", "size=4k"})
+func (b *bag) lonelyNode(d specs.LinuxDevice, label string) error {
+	dir, err := mount.New("tmpfs", Labelled([]string{"nosuid", "noexec", "mode=700", "size=4k"}, label))
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type base struct {
 	tasks   *tasks
 	events  events
 	gauges  gauges
+	selinux seLinux
 
 	closing context.Context // ends when Close begins
 	hurry   context.CancelCauseFunc
@@ -28,7 +29,7 @@ type base struct {
 func newBase(ctx context.Context, cfg Config, parts Parts, h host, r *records, boot string) *base {
 	b := &base{
 		cfg: cfg, parts: parts, log: parts.Log, host: h, boot: boot, records: r, index: newIndex(), tasks: newTasks(ctx, parts.Log),
-		swept: make(chan struct{}),
+		selinux: newSELinux(cfg.SELinux), swept: make(chan struct{}),
 	}
 	b.closing, b.hurry = context.WithCancelCause(context.WithoutCancel(ctx))
 	return b

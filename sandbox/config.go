@@ -30,6 +30,8 @@ type Config struct {
 	SpareNamespaces bool `toml:"spare_namespaces"`
 	// AppArmorProfile is the profile of containers that ask for none, loaded at the start; "": none.
 	AppArmorProfile string `toml:"apparmor_profile"`
+	// SELinux gives pods and containers labels, where the kernel has SELinux.
+	SELinux bool `toml:"selinux"`
 	// Rlimits are what every process starts with: "nofile=1024:524288", soft and hard, or one number for both.
 	Rlimits []string `toml:"rlimits"`
 	// CDISpecDirs are where the node's CDI devices are described; later ones count over earlier ones.
@@ -55,7 +57,7 @@ const defaultNetNSDir = "/run/netns"
 func DefaultConfig() Config {
 	return Config{
 		CgroupParent: "/berth", CgroupDriver: "cgroupfs", MaxExecs: 128, ShmSize: 64 << 20, SpareNamespaces: true,
-		AppArmorProfile: "berth-default", Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
+		AppArmorProfile: "berth-default", SELinux: true, Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
 	}
 }
 

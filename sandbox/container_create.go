@@ -113,7 +113,7 @@ func (r *containerCreate) up(ctx context.Context) error {
 	if err := r.tx.parallel(ctx, r.prepareRoot(), r.makeCgroup()); err != nil {
 		return err
 	}
-	return r.tx.sequence(ctx, r.prepareImageVolumes(), r.build(), r.commit())
+	return r.tx.sequence(ctx, r.prepareImageVolumes(), r.relabel(), r.build(), r.commit())
 }
 
 // newContainerRecord is the record that says what is about to be made.
@@ -279,6 +279,10 @@ func (c *container) closeRoot() error {
 	err := c.root.Close()
 	c.root = nil
 	return err
+}
+
+func (r *containerCreate) relabel() step {
+	return step{name: "relabel volumes", do: func(context.Context) error { return r.containers.relabel(r.c) }}
 }
 
 // build makes the Spec, which shows whether the configuration makes sense.

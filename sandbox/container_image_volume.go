@@ -64,7 +64,7 @@ func (rs *roots) prepareImageVolume(ctx context.Context, c *container, i int) er
 // mountImageVolume mounts the image of a container's i-th mount, or what the mount asks for of it, for the time
 // of the start. The caller closes the file.
 func (rs *roots) mountImageVolume(c *container, i int) (*os.File, error) {
-	f, err := rs.mountSnapshot(c.pod, viewKey(c, i))
+	f, err := rs.mountSnapshot(c, viewKey(c, i))
 	if err != nil {
 		return nil, err
 	}

@@ -43,16 +43,21 @@ func (rs *roots) copyVolumes(c *container) error {
 }
 
 // mountRoot mounts a container's root file system, for one launch.
-func (rs *roots) mountRoot(c *container) (*os.File, error) { return rs.mountSnapshot(c.pod, c.id) }
+func (rs *roots) mountRoot(c *container) (*os.File, error) { return rs.mountSnapshot(c, c.id) }
 
-// mountSnapshot mounts a snapshot as the users of the pod see it.
-func (rs *roots) mountSnapshot(p *pod, key string) (*os.File, error) {
+// mountSnapshot mounts a snapshot as the users of a container's pod see it, and with the container's label.
+func (rs *roots) mountSnapshot(c *container, key string) (*os.File, error) {
+	p := c.pod
+	labels, err := rs.containerLabels(p, c.config)
+	if err != nil {
+		return nil, err
+	}
 	if p.config.Security.Namespaces.OwnUser() == nil {
-		return rs.parts.Images.MountSnapshot(key)
+		return rs.parts.Images.MountSnapshot(key, labels.File)
 	}
 	users := p.namespaces[specs.UserNamespace]
 	if users == nil {
 		return nil, fmt.Errorf("mount snapshot %s: pod %s has no user namespace any more: %w", key, p.id, ErrState)
 	}
-	return rs.parts.Images.MountMapped(key, users)
+	return rs.parts.Images.MountMapped(key, users, labels.File)
 }

@@ -47,6 +47,11 @@ func (sb *specBuilder) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, err
 	if in.AppArmorProfile, err = sb.appArmor.choose(rec.Config.Security.AppArmor, rec.Config.Security.Privileged); err != nil {
 		return nil, err
 	}
+	labels, err := sb.containerLabels(p, rec.Config)
+	if err != nil {
+		return nil, err
+	}
+	in.ProcessLabel, in.MountLabel = labels.Process, labels.File
 	out, err := spec.Build(in)
 	if err != nil {
 		return nil, err

@@ -121,9 +121,8 @@ func (brokenClient) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 func TestExecEndsWithItsContext(t *testing.T) {
 	d, id := running(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var out paper
-	time.AfterFunc(100*time.Millisecond, cancel)
-	if _, err := d.m.Exec(ctx, id, []string{"sh", "-c", "sleep 1000 & echo $!; wait"}, Streams{Stdout: &out}); !errors.Is(err, context.Canceled) {
+	out := &hangsUp{after: "\n", hangUp: cancel}
+	if _, err := d.m.Exec(ctx, id, []string{"sh", "-c", "sleep 1000 & echo $!; wait"}, Streams{Stdout: out}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	child, err := strconv.Atoi(strings.TrimSpace(out.String()))
@@ -136,6 +135,21 @@ func TestExecEndsWithItsContext(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// hangsUp is a client that goes when it has read a word.
+type hangsUp struct {
+	paper
+	after  string
+	hangUp func()
+}
+
+func (c *hangsUp) Write(b []byte) (int, error) {
+	n, err := c.paper.Write(b)
+	if strings.Contains(c.String(), c.after) {
+		c.hangUp()
+	}
+	return n, err
 }
 
 // slowClient takes its time for each write.

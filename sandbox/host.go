@@ -26,8 +26,9 @@ import (
 // host is what the life cycle asks of the kernel beside programs and processes.
 // The tests of the life cycle have another that needs no root.
 type host interface {
-	// shm makes a tmpfs for /dev/shm that shows nowhere (mount.NewShared), its root owned by the pod's root.
-	shm(size int64, user *spec.UserNamespace) (*os.File, error)
+	// shm makes a tmpfs for /dev/shm that shows nowhere (mount.NewShared), its root owned by the pod's root, with an
+	// SELinux label ("": none).
+	shm(size int64, user *spec.UserNamespace, label string) (*os.File, error)
 	// below mounts what is at a path below a detached mount; the mount itself may be used up.
 	below(mount *os.File, name string) (*os.File, error)
 	// mappable says why what is at a path can't be mounted in a user namespace, nil when it can.
@@ -76,12 +77,12 @@ type linux struct {
 	pause *os.File
 }
 
-func (l *linux) shm(size int64, user *spec.UserNamespace) (*os.File, error) {
+func (l *linux) shm(size int64, user *spec.UserNamespace, label string) (*os.File, error) {
 	options := []string{"nosuid", "nodev", "noexec", "mode=1777", fmt.Sprintf("size=%d", size)}
 	if user != nil {
 		options = append(options, fmt.Sprintf("uid=%d", rootOf(user.UIDs)), fmt.Sprintf("gid=%d", rootOf(user.GIDs)))
 	}
-	return mount.NewShared("tmpfs", options)
+	return mount.NewShared("tmpfs", oci.Labelled(options, label))
 }
 
 // rootOf is the host's id for 0.

@@ -44,9 +44,9 @@ type Images interface {
 	PrepareMapped(ctx context.Context, key, imageID string, ids imagestore.IDMap) error // for a user namespace
 	PrepareView(ctx context.Context, key, imageID string) error                         // read-only
 	// What these mount is detached.
-	MountSnapshot(key string) (*os.File, error)
-	MountMapped(key string, users *os.File) (*os.File, error) // in a user namespace
-	CheckMapping(users *os.File) error                        // whether MountMapped can be
+	MountSnapshot(key, label string) (*os.File, error)
+	MountMapped(key string, users *os.File, label string) (*os.File, error) // in a user namespace
+	CheckMapping(users *os.File) error                                      // whether MountMapped can be
 	CopyVolume(key string, number int, root *os.File, path string) error
 	VolumePath(key string, number int) string
 	RemoveSnapshot(key string) error // idempotent

@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/berth-runtime/berth/oci/selinux"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -29,6 +30,7 @@ type pods struct {
 type pod struct {
 	id     string
 	config *spec.Pod
+	labels selinux.Labels          // of SELinux; none: empty
 	info   atomic.Pointer[PodInfo] // what clients see; nil: nothing
 	whole  atomic.Pointer[podWhole]
 
@@ -55,7 +57,7 @@ type pod struct {
 
 // newPod makes the memory of a pod.
 func newPod(ctx context.Context, rec podRecord) *pod {
-	p := &pod{id: rec.ID, config: rec.Config, record: rec, turn: make(chan struct{}, 1), containers: map[string]*container{}}
+	p := &pod{id: rec.ID, config: rec.Config, labels: rec.labels(), record: rec, turn: make(chan struct{}, 1), containers: map[string]*container{}}
 	p.life, p.interrupt = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.publish()
 	return p

@@ -31,7 +31,11 @@ func (ps *pods) forgetPod(p *pod) error {
 	if err := os.RemoveAll(ps.cfg.podFiles(p.id)); err != nil {
 		return fmt.Errorf("remove pod files: %w", err)
 	}
-	return ps.records.removePod(p.id)
+	if err := ps.records.removePod(p.id); err != nil {
+		return err
+	}
+	ps.selinux.Release(p.labels)
+	return nil
 }
 
 // podDirMode lets a container's processes in a user namespace reach the pod's files.

@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/berth-runtime/berth/oci/selinux"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -99,6 +100,13 @@ func (ps *pods) runPod(ctx context.Context, config *spec.Pod) (string, error) {
 	if config.Security.Namespaces.Network != spec.NamespaceNode {
 		rec.NetNS = ps.cfg.netNS(id)
 	}
+	labels, err := ps.podLabels(config)
+	if err != nil {
+		return "", err
+	}
+	if labels != (selinux.Labels{}) {
+		rec.SELinux = &labels
+	}
 	r := &podRun{pods: ps, p: newPod(ps.tasks.base, rec), tx: transaction{watch: startWatch()}}
 	ps.index.addPod(r.p)
 	if err := r.up(ctx); err != nil {
@@ -160,10 +168,13 @@ func (r *podRun) prepareFiles() step {
 			if err := writePodFiles(r.pods.cfg.podFiles(r.p.id), r.p.config); err != nil {
 				return err
 			}
+			if err := errors.Join(r.pods.labelPodFile(r.p, hostnameFile), r.pods.labelPodFile(r.p, resolvConfFile)); err != nil {
+				return err
+			}
 			if r.p.config.Security.Namespaces.IPC == spec.NamespaceNode {
 				return nil
 			}
-			r.p.shm, err = r.pods.host.shm(r.pods.cfg.ShmSize, r.p.config.Security.Namespaces.OwnUser())
+			r.p.shm, err = r.pods.host.shm(r.pods.cfg.ShmSize, r.p.config.Security.Namespaces.OwnUser(), r.p.labels.File)
 			return err
 		},
 		undo: func(context.Context) error { return r.p.release() },
@@ -237,7 +248,10 @@ func (r *podRun) attach() step {
 				return err
 			}
 			r.ips = ips
-			return writeHosts(r.pods.cfg.podFiles(r.p.id), r.p.config, r.ips)
+			if err := writeHosts(r.pods.cfg.podFiles(r.p.id), r.p.config, r.ips); err != nil {
+				return err
+			}
+			return r.pods.labelPodFile(r.p, hostsFile)
 		},
 		undo: func(ctx context.Context) error { return r.pods.detach(ctx, &r.p.record) },
 	}

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/berth-runtime/berth/oci/selinux"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -30,6 +31,15 @@ type podRecord struct {
 	CreatedAt time.Time    `json:"createdAt"`
 	IPs       []netip.Addr `json:"ips,omitempty"`
 	NetNS     string       `json:"netns,omitempty"`
+	// SELinux has the labels of its containers, as far as they ask for no others.
+	SELinux *selinux.Labels `json:"selinux,omitempty"`
+}
+
+func (r *podRecord) labels() selinux.Labels {
+	if r.SELinux == nil {
+		return selinux.Labels{}
+	}
+	return *r.SELinux
 }
 
 // info is what clients see of the record.

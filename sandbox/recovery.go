@@ -89,6 +89,7 @@ func (r *recovery) pod(saved *savedPod) {
 		rec = r.unreadable(saved.id)
 	}
 	p := newPod(r.m.tasks.base, *rec)
+	r.m.selinux.Keep(p.labels)
 	lost := r.descriptors(p)
 	var work []func(context.Context) error // in the background, in order
 	for _, s := range saved.containers {

@@ -301,7 +301,7 @@ func (i fakeImages) PrepareSnapshot(_ context.Context, key, _ string) error {
 	return i.do("prepare snapshot", func() { i.snapshots[key] = true })
 }
 
-func (i fakeImages) MountSnapshot(string) (*os.File, error) {
+func (i fakeImages) MountSnapshot(string, string) (*os.File, error) {
 	if err := i.at("mount snapshot"); err != nil {
 		return nil, err
 	}
@@ -316,8 +316,8 @@ func (i fakeImages) PrepareView(_ context.Context, key, _ string) error {
 	return i.do("prepare view", func() { i.snapshots[key] = true })
 }
 
-func (i fakeImages) MountMapped(key string, _ *os.File) (*os.File, error) {
-	return i.MountSnapshot(key)
+func (i fakeImages) MountMapped(key string, _ *os.File, label string) (*os.File, error) {
+	return i.MountSnapshot(key, label)
 }
 
 func (i fakeImages) CheckMapping(*os.File) error { return i.at("check mapping") }
@@ -402,7 +402,7 @@ func (fakePrograms) PrepareExec(in oci.Exec) (*oci.Launch, error) {
 
 type fakeHost struct{ *daemon }
 
-func (h fakeHost) shm(int64, *spec.UserNamespace) (*os.File, error) {
+func (h fakeHost) shm(int64, *spec.UserNamespace, string) (*os.File, error) {
 	if err := h.at("make shm"); err != nil {
 		return nil, err
 	}

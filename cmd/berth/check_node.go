@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/selinux"
 	"github.com/google/nftables"
 	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ func nodeFeatures() []feature {
 		{"overlay lowerdir+", false, "layers go by mount(2) options, in one page (Linux 6.7)", overlayLayers},
 		{"exit codes by pidfd", false, "the exit code of a process that ends while no keeper runs is unknown (Linux 6.15)", kernel(6, 15)},
 		{"AppArmor", false, "AppArmor profiles can't be applied", appArmor},
-		{"SELinux", false, "SELinux labels can't be applied", readable("/sys/fs/selinux/enforce")},
+		{"SELinux", false, "SELinux labels can't be applied", seLinux},
 	}
 }
 
@@ -151,6 +152,13 @@ func appArmor() (string, error) {
 		return "", errors.New("not enabled")
 	}
 	return "enabled", err
+}
+
+func seLinux() (string, error) {
+	if err := new(selinux.Host).Ready(); err != nil {
+		return "", err
+	}
+	return "enabled, with contexts for containers", nil
 }
 
 // readable probes a file that the kernel has only with the feature.

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/selinux"
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 	"github.com/sirupsen/logrus"
@@ -39,7 +40,13 @@ func openRooms(ctx context.Context, cfg config, log *logrus.Logger) (*rooms, err
 	r := &rooms{}
 	var group errgroup.Group // not WithContext: what one opened stays usable until close
 	group.Go(func() (err error) {
-		r.images, err = imagestore.Open(ctx, filepath.Join(cfg.Root, "images"), cfg.Images, log)
+		dir := filepath.Join(cfg.Root, "images")
+		if cfg.Sandbox.SELinux {
+			if err := (&selinux.Host{}).LabelImages(dir); err != nil {
+				return err
+			}
+		}
+		r.images, err = imagestore.Open(ctx, dir, cfg.Images, log)
 		return wrap("open images", err)
 	})
 	group.Go(func() (err error) {

@@ -3,12 +3,13 @@
 // tests were skipped and why. With -noskip it fails when a test was skipped for want
 // of root, or of something that make installs: a reason that begins with "needs". Then
 // something that was to be tested was not. What a kernel or machine can't do is another
-// reason.
+// reason. With -mayskip it fails when any was skipped whose name that expression doesn't
+// match: on a machine that has what they need.
 //
 // With -again a few tests that failed, in packages that failed for nothing else, are run once more when all is over. Those
 // that pass then are named as unsteady, and are no failure: one test in a thousand that lost a race with a busy machine.
 //
-//	go run ./hack/gotest [-noskip] [-again] -- [go test's arguments]
+//	go run ./hack/gotest [-noskip] [-mayskip EXPRESSION] [-again] -- [go test's arguments]
 package main
 
 import (
@@ -28,8 +29,13 @@ import (
 func main() {
 	noskip := flag.Bool("noskip", false, "fail when a test was skipped for want of something that make installs, or of root")
 	again := flag.Bool("again", false, "run a few failed tests once more, and forgive those that pass then")
+	mayskip := flag.String("mayskip", "", "fail when a test was skipped that this expression does not match")
 	flag.Parse()
-	code, err := run(flag.Args(), *noskip, *again, os.Stdout)
+	rule := skipRule{noskip: *noskip}
+	if *mayskip != "" {
+		rule.may = regexp.MustCompile(*mayskip)
+	}
+	code, err := run(flag.Args(), rule, *again, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gotest:", err)
 		code = 1
@@ -37,13 +43,24 @@ func main() {
 	os.Exit(code)
 }
 
-func run(args []string, noskip, again bool, out io.Writer) (int, error) {
+// skipRule says which tests may be skipped.
+type skipRule struct {
+	noskip bool           // none for want of root, or of what make installs
+	may    *regexp.Regexp // none but these; nil: any
+}
+
+// broken says whether the rule forbids that a test was skipped.
+func (r skipRule) broken(s skip) bool {
+	return r.noskip && forWant.MatchString(s.reason) || r.may != nil && !r.may.MatchString(s.test)
+}
+
+func run(args []string, rule skipRule, again bool, out io.Writer) (int, error) {
 	r, code, err := goTest(args, out)
 	if err != nil {
 		return 1, err
 	}
-	if unrun := r.finish(); noskip && unrun > 0 {
-		fmt.Fprintf(out, "FAIL: %d tests were skipped for want of root, or of what make installs\n", unrun)
+	if unrun := r.finish(rule); unrun > 0 {
+		fmt.Fprintf(out, "FAIL: %d tests were skipped that should have run\n", unrun)
 		return max(1, code), nil
 	}
 	if code == 0 || !again || !r.mayRunAgain() {
@@ -208,8 +225,8 @@ func (r *report) mayRunAgain() bool {
 // forWant are the reasons that are to be mended: go test puts the place before them.
 var forWant = regexp.MustCompile(`(?i)\broot\b|(^|\.go:\d+: )needs `)
 
-// finish prints the summary and returns how many tests wanted what they could have.
-func (r *report) finish() int {
+// finish prints the summary and returns how many tests were skipped against the rule.
+func (r *report) finish(rule skipRule) int {
 	for key, output := range r.tests { // cut off by a panic or a time-out
 		fmt.Fprintf(r.out, "did not end: %s.%s\n%s", key[0], key[1], strings.Join(output, ""))
 	}
@@ -217,7 +234,7 @@ func (r *report) finish() int {
 	unrun := 0
 	for _, s := range r.skipped {
 		fmt.Fprintf(r.out, "skipped: %s: %s\n", s.test, s.reason)
-		if forWant.MatchString(s.reason) {
+		if rule.broken(s) {
 			unrun++
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -30,7 +31,7 @@ func TestReport(t *testing.T) {
 	if err := r.read(strings.NewReader(events)); err != nil {
 		t.Fatal(err)
 	}
-	if n := r.finish(); n != 2 {
+	if n := r.finish(skipRule{noskip: true}); n != 2 {
 		t.Errorf("%d tests wanted what they could have, not 2", n)
 	}
 	for _, want := range []string{
@@ -43,6 +44,24 @@ func TestReport(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "quiet") {
 		t.Error("the output of a test that passed is shown")
+	}
+}
+
+func TestSkipRule(t *testing.T) {
+	root, other := skip{"p.TestRootB", "b_test.go:9: needs root: it mounts"}, skip{"p.TestD", "this kernel has no rootkits"}
+	for _, c := range []struct {
+		rule        skipRule
+		root, other bool
+	}{
+		{skipRule{}, false, false},
+		{skipRule{noskip: true}, true, false},
+		{skipRule{may: regexp.MustCompile("TestD$")}, true, false},
+		{skipRule{may: regexp.MustCompile("^none$")}, true, true},
+		{skipRule{noskip: true, may: regexp.MustCompile(".")}, true, false},
+	} {
+		if c.rule.broken(root) != c.root || c.rule.broken(other) != c.other {
+			t.Errorf("%+v: %v, %v", c.rule, c.rule.broken(root), c.rule.broken(other))
+		}
 	}
 }
 

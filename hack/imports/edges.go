@@ -13,6 +13,7 @@ var Edges = []Edge{
 	{"cmd/berth", "sandbox", "main wires every room: the life cycle"},
 	{"cmd/berth", "sandbox/keeper", "main wires every room: the keeper's client"},
 	{"cmd/berth", "oci", "main wires every room: what compiles launch programs"},
+	{"cmd/berth", "oci/selinux", "and what the image store is labelled with"},
 	{"cmd/berth", "oci/cgroup", "main wires every room: the cgroup tree"},
 	{"cmd/berth", "cni", "main wires every room: the network"},
 	{"cmd/berth", "imagestore", "main wires every room: the images"},
@@ -30,6 +31,7 @@ var Edges = []Edge{
 	{"sandbox", "oci/apparmor", "the default profile there, and whether others are loaded"},
 	{"sandbox", "oci/launch", "when a launch did what: its part of a timeline"},
 	{"sandbox", "oci/program", "what the steps of a timeline are called"},
+	{"sandbox", "oci/selinux", "the labels of pods and of their volumes"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
 	{"sandbox", "cni", "a pod's place in the network"},
 	{"sandbox", "imagestore", "a container's root file system"},
@@ -49,7 +51,7 @@ var Edges = []Edge{
 // rooms are the directories that have walls, found by longest prefix.
 var rooms = []string{
 	"cmd/berth", "cmd/berth-keeper", "cri", "sandbox", "sandbox/spec", "sandbox/keeper",
-	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/apparmor", "cni", "imagestore", "test", "hack",
+	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/apparmor", "oci/selinux", "cni", "imagestore", "test", "hack",
 }
 
 // Library allows packages below Path in Rooms only.
@@ -72,8 +74,9 @@ var Libraries = []Library{
 	{"github.com/vishvananda/netlink", []string{"cni"}, "links are the network room's"},
 	{"github.com/google/nftables", []string{"cni", "cmd/berth"}, "so are packet filter rules; berth check asks whether the node has them"},
 	{"golang.org/x/sys", []string{
-		"cmd/berth", "sandbox", "sandbox/spec", "sandbox/keeper", "oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "cni", "imagestore",
+		"cmd/berth", "sandbox", "sandbox/spec", "sandbox/keeper", "oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/selinux", "cni", "imagestore",
 	}, "the kernel is reached in few places; sandbox/spec has its constants, and reads the node's devices"},
+	{"github.com/opencontainers/selinux", []string{"oci/selinux"}, "labels are chosen in one place"},
 	{"tags.cncf.io/container-device-interface", []string{"sandbox/spec"}, "what CDI devices add is found beside what the host's are"},
 	{"go.etcd.io/bbolt", []string{"imagestore"}, "records of pods are files; only images have a database"},
 	{"github.com/google/go-containerregistry", nil, "the test bed's"},

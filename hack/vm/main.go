@@ -1,7 +1,8 @@
 // Command vm runs tests in a virtual machine (test/vm) as go test runs them here:
 //
-//	vm with [-systemd] [-append 'WORDS'] COMMAND…   boots one that has this tree, runs COMMAND here, ends it
-//	vm exec BINARY ARGS…                            runs BINARY in that machine; for go test -exec
+//	vm with [-systemd [-v1]] [-append 'WORDS'] COMMAND…   boots one that has this tree, runs COMMAND here, ends it
+//	vm prepare                                             makes what all of that takes, once
+//	vm exec BINARY ARGS…                                   runs BINARY in that machine; for go test -exec
 //
 // COMMAND finds the machine by BERTH_VM in its environment:
 //
@@ -27,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/test/images"
+	"github.com/berth-runtime/berth/test/runtimes"
 	"github.com/berth-runtime/berth/test/vm"
 )
 
@@ -36,11 +38,14 @@ const socketVariable = "BERTH_VM"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	code, err := 2, errors.New("usage: vm with [-systemd] COMMAND… | vm exec BINARY ARGS…")
-	if len(os.Args) > 2 {
+	code, err := 2, errors.New("usage: vm with [-systemd [-v1]] [-append WORDS] COMMAND… | vm prepare | vm exec BINARY ARGS…")
+	if len(os.Args) > 2 || len(os.Args) == 2 && os.Args[1] == "prepare" {
 		switch os.Args[1] {
 		case "with":
 			code, err = with(ctx, os.Args[2:])
+		case "prepare":
+			err = prepare()
+			code = 0
 		case "exec":
 			code, err = execIn(os.Args[2], os.Args[3:])
 		}
@@ -52,10 +57,20 @@ func main() {
 	os.Exit(code)
 }
 
+// prepare builds what several machines at once would each wait for.
+func prepare() error {
+	root, err := images.ModuleRoot()
+	if err != nil {
+		return err
+	}
+	return errors.Join(build(root), vm.Prepare())
+}
+
 // with returns COMMAND's exit code.
 func with(ctx context.Context, args []string) (int, error) {
 	flags := flag.NewFlagSet("with", flag.ExitOnError)
 	systemd := flags.Bool("systemd", false, "systemd as PID 1")
+	v1 := flags.Bool("v1", false, "cgroup v1, with systemd")
 	words := flags.String("append", "", "more for the kernel's command line")
 	_ = flags.Parse(args) // it exits
 	root, err := images.ModuleRoot()
@@ -71,7 +86,7 @@ func with(ctx context.Context, args []string) (int, error) {
 		return 1, err
 	}
 	begin := time.Now()
-	m, err := vm.Boot(ctx, vm.Options{Tree: stage, At: root, Systemd: *systemd, Append: *words})
+	m, err := vm.Boot(ctx, vm.Options{Tree: stage, At: root, Systemd: *systemd, CgroupV1: *v1, Append: *words})
 	if err != nil {
 		return 1, err
 	}
@@ -122,7 +137,7 @@ func fill(stage, root string) error {
 		return fmt.Errorf("list files: %w", err)
 	}
 	names := strings.Split(strings.TrimSpace(string(text)), "\n")
-	for _, pattern := range []string{"bin/*", ".cache/busybox", ".cache/programs/*", ".cache/cni*/*"} {
+	for _, pattern := range []string{"bin/*", ".cache/busybox", ".cache/runc", ".cache/programs/*", ".cache/cni*/*"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			return fmt.Errorf("find %s: %w", pattern, err)
@@ -162,6 +177,9 @@ func build(root string) error {
 			return err
 		}
 	}
-	_, err = images.New() // busybox
+	if _, err = images.New(); err != nil { // busybox
+		return err
+	}
+	_, err = runtimes.Path("runc")
 	return err
 }

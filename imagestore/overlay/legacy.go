@@ -96,6 +96,9 @@ func (s *shortNames) data(o Options) (string, error) {
 	}
 	pairs, options := o.settings()
 	for _, pair := range pairs {
+		if pair[0] == labelOption {
+			pair[1] = `"` + pair[1] + `"` // it has commas (mount(8))
+		}
 		options = append(options, pair[0]+"="+pair[1])
 	}
 	if o.Upper != "" { // before the lowers' mapping hides it

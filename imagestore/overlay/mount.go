@@ -25,6 +25,8 @@ type Options struct {
 	// the host's ids of the namespace's users. Base is a directory on their mount that all lowers are below; needed with Users.
 	Users *os.File
 	Base  string
+	// Label is the SELinux label of all files of the mount (mount(8), "context="); "": their own.
+	Label string
 }
 
 func (o Options) check() error {
@@ -131,9 +133,14 @@ func (o Options) fits() bool {
 	return true
 }
 
+const labelOption = "context"
+
 // settings are what all mounts have besides layers.
 func (o Options) settings() (pairs [][2]string, flags []string) {
 	pairs = [][2]string{{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
+	if o.Label != "" {
+		pairs = append(pairs, [2]string{labelOption, o.Label})
+	}
 	if o.Volatile && o.Upper != "" {
 		flags = []string{"volatile"}
 	}

@@ -118,7 +118,7 @@ func CompileContainer(in Container) (*Program, error) {
 		b.pivotInto()
 	}
 	b.readonlyPaths(spec.Linux.ReadonlyPaths, fs)
-	b.maskedPaths(spec.Linux.MaskedPaths, fs)
+	b.maskedPaths(spec.Linux.MaskedPaths, fs, spec.Linux.MountLabel)
 	b.rootMount(spec)
 	if gateStart {
 		b.gate(GateStart)
@@ -246,12 +246,15 @@ func (b mountSteps) mount(in Container, i int, fs map[string]Reg, attached map[s
 			b.open(b.fd(SourceSlot(mt)), ".", unix.O_PATH|unix.O_DIRECTORY, 0, noLinks, "O_PATH|O_DIRECTORY").into(fs[devices])
 		}
 	case mt.Type == "cgroup" && len(in.CgroupV1) > 0:
-		b.cgroupV1(mt, in.CgroupV1)
+		b.cgroupV1(mt, in.CgroupV1, in.Spec.Linux.MountLabel)
 	case early(mt.Type) && !attached[mt.Type]:
 		attached[mt.Type] = true
 		b.attach(fs[mt.Type].arg(), mt.Destination, true)
 	default:
 		r := b.filesystem(strings.TrimSuffix(mt.Type, " (v2)"), mt.Source, mt.Options)
+		if mt.Type == "mqueue" && in.Spec.Linux.MountLabel != "" {
+			b.labelRoot(r, in.Spec.Linux.MountLabel)
+		}
 		b.attach(r.arg(), mt.Destination, true)
 		if path.Clean(mt.Destination) == "/dev" && fs[devices] == 0 {
 			fs[devices] = r

@@ -79,12 +79,12 @@ func early(fstype string) bool {
 // cgroupV1 mounts what a cgroup v1 node shows below /sys/fs/cgroup: a tmpfs with one hierarchy a
 // directory, each from the container's own cgroup down (by the cgroup namespace), and the links that
 // name the controllers of a shared hierarchy one by one.
-func (b filesystemSteps) cgroupV1(m specs.Mount, hierarchies []string) {
+func (b filesystemSteps) cgroupV1(m specs.Mount, hierarchies []string, label string) {
 	o, err := ParseMountOptions(m.Options)
 	if err != nil {
 		b.fail("%s: %w", b.label, err)
 	}
-	tmp := b.filesystem("tmpfs", "cgroup", []string{"nosuid", "nodev", "noexec", "mode=755", "size=64k"})
+	tmp := b.filesystem("tmpfs", "cgroup", labelled([]string{"nosuid", "nodev", "noexec", "mode=755", "size=64k"}, label))
 	b.labelf("mount the cgroup hierarchies on %s", m.Destination)
 	b.attach(tmp.arg(), m.Destination, true)
 	for _, h := range hierarchies {

@@ -136,6 +136,12 @@ var golden = map[string]func() (*Program, error){
 			e.Process = &p
 		})
 	},
+	"labelled": func() (*Program, error) {
+		c := plain()
+		c.Spec.Process.SelinuxLabel = "system_u:system_r:container_t:s0:c1,c2"
+		c.Spec.Linux.MountLabel = "system_u:object_r:container_file_t:s0:c1,c2"
+		return CompileContainer(c)
+	},
 	"hooks": func() (*Program, error) {
 		c := plain()
 		hook := []specs.Hook{{Path: "/bin/true"}}

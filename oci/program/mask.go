@@ -45,12 +45,12 @@ func (b maskSteps) readonlyPaths(paths []string, fs map[string]Reg) {
 // under the container's null device, which this program has just made or mounted by itself on a /dev
 // that nobody else has seen yet, and opens without following links (CVE-2025-31133). A detached mount
 // of the host's can't be copied here: the kernel ties it to the mount namespace it was made in.
-func (b maskSteps) maskedPaths(paths []string, fs map[string]Reg) {
+func (b maskSteps) maskedPaths(paths []string, fs map[string]Reg, label string) {
 	if len(paths) == 0 {
 		return
 	}
 	b.labelf("make the empty file system for masked paths")
-	empty := b.filesystem("tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "size=4k", "nr_inodes=1"})
+	empty := b.filesystem("tmpfs", "tmpfs", labelled([]string{"ro", "nosuid", "nodev", "noexec", "size=4k", "nr_inodes=1"}, label))
 	// Over the root for as long as it is copied: before Linux 6.15 a detached mount can't be. Paths are opened
 	// from what lies below it.
 	b.call(unix.SYS_MOVE_MOUNT, empty.arg(), b.str(""), cwd(), b.str("/"), flags(unix.MOVE_MOUNT_F_EMPTY_PATH, "F_EMPTY_PATH"))

@@ -112,6 +112,7 @@ func (s *Security) validate(pod *PodSecurity) error {
 		func() error { return validatePaths(field+".readonly_paths", s.ReadonlyPaths) },
 		func() error { return s.Seccomp.validateSeccomp(field + ".seccomp") },
 		func() error { return s.AppArmor.validate(field + ".apparmor") },
+		func() error { return s.SELinux.validate(field + ".selinux_options") },
 	)
 }
 

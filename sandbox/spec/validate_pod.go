@@ -181,6 +181,7 @@ func (s *PodSecurity) validate() error {
 		func() error { return validateGroups(field, s.SupplementalGroups, s.SupplementalGroupsPolicy) },
 		func() error { return s.Seccomp.validateSeccomp(field + ".seccomp") },
 		func() error { return s.AppArmor.validate(field + ".apparmor") },
+		func() error { return s.SELinux.validate(field + ".selinux_options") },
 	)
 }
 

@@ -102,6 +102,7 @@ func TestRootUserNamespaceOwnsThePods(t *testing.T) {
 	pod := d.RunPod(inUserNamespace(d.PodConfig("owns")))
 	config := mapped("c", harness.Sleep)
 	config.Linux.SecurityContext.Capabilities = &cri.Capability{AddCapabilities: []string{"ALL"}}
+	config.Linux.SecurityContext.Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined} // the default one allows no mounts
 	c := pod.Run(config)
 	c.Exec("brctl addbr br7 && ip link set br7 up && ip link set br7 down && brctl delbr br7")
 	c.Exec("hostname other")

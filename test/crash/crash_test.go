@@ -132,12 +132,12 @@ func TestRootKeeperKilled(t *testing.T) {
 	}
 	want(t, "daemon", d.PID(), daemon)
 	s := gone.Wait()
-	if exitIsKept() {
+	if harness.ExitsOutliveKeepers() {
 		want(t, "exit code of the container that ended without a keeper", s.ExitCode, 17)
 	}
 	want(t, "exit code of a container made after it all", pod.Run(harness.ContainerConfig("late", "exit 5")).Wait().ExitCode, 5)
 	c.Stop(20)
-	if exitIsKept() {
+	if harness.ExitsOutliveKeepers() {
 		want(t, "exit code", c.Status().ExitCode, 42)
 	}
 	noGap(t, c, 100)
@@ -162,7 +162,7 @@ i=0; while :; do echo "line $i"; i=$((i+1)); done`)
 		want(t, "container's state", c.Status().State, cri.ContainerState_CONTAINER_RUNNING)
 	}
 	c.Stop(20)
-	if exitIsKept() {
+	if harness.ExitsOutliveKeepers() {
 		want(t, "exit code", c.Status().ExitCode, 42)
 	}
 	noGap(t, c, 100)
@@ -177,18 +177,6 @@ func endBetween(t *testing.T, d *harness.Daemon, c *harness.Container) {
 	check(t, unix.Kill(keeper, unix.SIGSTOP))
 	time.Sleep(100 * time.Millisecond)
 	d.KillKeeper()
-}
-
-// exitIsKept says whether the kernel tells exit codes by pidfd after another process
-// has reaped (PIDFD_INFO_EXIT, Linux 6.15).
-func exitIsKept() bool {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return false
-	}
-	var major, minor int
-	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return err == nil && (major > 6 || major == 6 && minor >= 15)
 }
 
 func TestRootBothKilled(t *testing.T) {

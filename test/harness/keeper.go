@@ -97,3 +97,15 @@ func (d *Daemon) Eventually(what string, is func() bool) {
 		}
 	}
 }
+
+// ExitsOutliveKeepers says whether the kernel tells a process's exit code by its pidfd after another process has
+// reaped it (PIDFD_INFO_EXIT, Linux 6.15): else nobody knows the code of one whose keeper was killed.
+func ExitsOutliveKeepers() bool {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false
+	}
+	var major, minor int
+	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 15)
+}

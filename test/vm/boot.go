@@ -24,13 +24,14 @@ const bootTime = 3 * time.Minute
 
 // Options of a machine. The zero value is an empty one without systemd.
 type Options struct {
-	Systemd bool   // systemd as PID 1, with D-Bus
-	Tree    string // a directory to be copied into the machine…
-	At      string // …and where it is there
-	Disks   []Disk // further ones, which outlive the machine
-	Append  string // to the kernel's command line
-	Memory  int    // MiB; 0: 3072
-	CPUs    int    // 0: 2
+	Systemd  bool   // systemd as PID 1, with D-Bus
+	CgroupV1 bool   // systemd mounts the hierarchies of cgroup v1 instead of the unified one
+	Tree     string // a directory to be copied into the machine…
+	At       string // …and where it is there
+	Disks    []Disk // further ones, which outlive the machine
+	Append   string // to the kernel's command line
+	Memory   int    // MiB; 0: 3072
+	CPUs     int    // 0: 2
 }
 
 // Disk is the file of a file system, and where the machine mounts it.
@@ -47,6 +48,12 @@ func NewDisk(path string, mib int64) error {
 
 // ErrUnsupported says that no machine can be booted here.
 var ErrUnsupported = errors.New("the tests' virtual machine needs Debian on amd64, and root")
+
+// Prepare makes what every machine is made from, so that the first needn't.
+func Prepare() error {
+	_, err := build()
+	return err
+}
 
 // Boot starts a machine and returns when it answers. Its files are gone with Kill.
 func Boot(ctx context.Context, o Options) (*Machine, error) {
@@ -161,7 +168,7 @@ func (m *Machine) arguments(p *parts, o Options, disks []Disk) ([]string, error)
 	}
 	line := []string{
 		"console=ttyS0", "quiet", "loglevel=4", "panic=-1", "reboot=t", "mitigations=off", "no_timer_check", "random.trust_cpu=on",
-		"cgroup_no_v1=all", "rcupdate.rcu_expedited=1", "rcupdate.rcu_cpu_stall_timeout=120", "nmi_watchdog=0", "nosoftlockup",
+		"rcupdate.rcu_expedited=1", "rcupdate.rcu_cpu_stall_timeout=120", "nmi_watchdog=0", "nosoftlockup",
 	}
 	share := filepath.Join(p.qemu, "usr/share")
 	args := []string{
@@ -178,8 +185,13 @@ func (m *Machine) arguments(p *parts, o Options, disks []Disk) ([]string, error)
 		args = append(args, "-drive", "file="+d.File+",format=raw,if=virtio,cache=writeback")
 		line = append(line, fmt.Sprintf("%svd%c:%s", wire.MountKey, 'b'+i, d.At))
 	}
+	unified := "systemd.unified_cgroup_hierarchy=0"
+	if !o.CgroupV1 {
+		unified = "systemd.unified_cgroup_hierarchy=1"
+		line = append(line, "cgroup_no_v1=all")
+	}
 	if o.Systemd {
-		line = append(line, wire.SystemdKey, "systemd.unit=vmtest.target", "systemd.unified_cgroup_hierarchy=1", "systemd.log_level=warning", "systemd.show_status=0")
+		line = append(line, wire.SystemdKey, "systemd.unit=vmtest.target", unified, "systemd.log_level=warning", "systemd.show_status=0")
 	}
 	return append(args, "-append", strings.Join(append(line, o.Append), " ")), nil
 }

@@ -1,5 +1,5 @@
 // Package vm runs a virtual machine for a test: Debian's kernel with a pure cgroup v2
-// hierarchy, under qemu, with systemd as PID 1 or without. Tests that need another
+// hierarchy (or, with systemd, those of v1), under qemu, with systemd as PID 1 or without. Tests that need another
 // kernel, another PID 1 or a machine to crash belong here.
 //
 //	m, err := vm.Boot(ctx, vm.Options{Tree: dir, At: "/work"})
