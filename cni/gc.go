@@ -60,7 +60,7 @@ func (n *Network) gc(ctx context.Context, keep map[string]bool, processes bool) 
 	for id := range keep {
 		owners[plugin.Owner(id, defaultInterface)] = true
 	}
-	errs = append(errs, n.tables.KeepAll(owners), n.filter.Keep(owners), n.tidy())
+	errs = append(errs, n.tables.KeepAll(owners), n.filter.Keep(owners), n.guard.Keep(owners), n.tidy())
 	return errors.Join(errs...)
 }
 

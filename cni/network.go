@@ -71,6 +71,7 @@ type Network struct {
 	host    *link.Space
 	tables  *nft.Tables
 	filter  *nft.Filter
+	guard   *nft.Guard
 	reaper  *link.Reaper
 	bridge  *bridge.Plugin
 	sysctls link.Sysctls // of pods
@@ -111,6 +112,7 @@ func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
 		intents: intents(filepath.Join(dir, intentsDir)),
 		tables:  nft.New(host.FD(), tablePrefix(dir)),
 		filter:  nft.NewFilter(host.FD(), tablePrefix(dir)),
+		guard:   nft.NewGuard(host.FD(), tablePrefix(dir)),
 		reaper:  link.NewReaper(host, reapDelay),
 	}
 	n.conf.changed = n.logConf
@@ -119,7 +121,7 @@ func New(cfg Config, dir string, log logrus.FieldLogger) (*Network, error) {
 		n.handlers[handler] = &confDir{dir: dir, changed: n.logConf}
 	}
 	n.retries = retries{run: n.retryDel, log: log, first: retryFirst, waiting: map[string]*retry{}}
-	n.bridge = bridge.New(host, n.tables, n.reaper)
+	n.bridge = bridge.New(host, n.tables, n.guard, n.reaper)
 	n.plugins = n.inProcess()
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, host.Close())

@@ -27,7 +27,7 @@ func (n *Network) Close() error {
 	n.reaper.Close()
 	n.bridge.Close()
 	n.sysctls.Close()
-	return errors.Join(n.tidy(), n.tables.Close(), n.filter.Close(), n.host.Close())
+	return errors.Join(n.tidy(), n.tables.Close(), n.filter.Close(), n.guard.Close(), n.host.Close())
 }
 
 // tidy removes what is there for pods when there are none. The caller holds life for writing.
@@ -38,7 +38,7 @@ func (n *Network) tidy() error {
 	if busy {
 		return nil
 	}
-	err := errors.Join(n.tables.Prune(), n.filter.Prune())
+	err := errors.Join(n.tables.Prune(), n.filter.Prune(), n.guard.Prune())
 	if n.cfg.Builtin {
 		err = errors.Join(err, n.bridge.Remove(n.cfg.BuiltinBridge, n.dir))
 	}

@@ -22,6 +22,7 @@ type Plugin struct {
 	host   *link.Space
 	side   *hostSide
 	tables *nft.Tables
+	guard  *nft.Guard
 	reaper *link.Reaper
 	router *router.Router
 
@@ -30,9 +31,10 @@ type Plugin struct {
 
 var _ plugin.Plugin = (*Plugin)(nil)
 
-// New makes bridges in host, masquerades by tables, and leaves veth pairs to reaper. All three stay the caller's.
-func New(host *link.Space, tables *nft.Tables, reaper *link.Reaper) *Plugin {
-	return &Plugin{host: host, side: newHostSide(host), tables: tables, reaper: reaper, router: router.New(host)}
+// New makes bridges in host, masquerades by tables, holds ports to their MAC addresses by guard, and leaves veth pairs to reaper. All of them
+// stay the caller's.
+func New(host *link.Space, tables *nft.Tables, guard *nft.Guard, reaper *link.Reaper) *Plugin {
+	return &Plugin{host: host, side: newHostSide(host), tables: tables, guard: guard, reaper: reaper, router: router.New(host)}
 }
 
 // Close gives up what the plugin holds open.
@@ -44,14 +46,8 @@ func (p *Plugin) Remove(name, owner string) error { return p.side.remove(name, o
 // Keys are those of the configuration.
 func (*Plugin) Keys() any { return config{} }
 
-// Supports is nil but for macspoofchk.
-func (p *Plugin) Supports(data []byte) error {
-	conf, err := parse(&plugin.Call{Config: data})
-	if err == nil && conf.MACSpoofCheck {
-		return plugin.Keyf("macspoofchk", "is the reference plugin's")
-	}
-	return nil // Add says what is wrong with a configuration
-}
+// Supports is always nil.
+func (p *Plugin) Supports([]byte) error { return nil }
 
 // Add joins the container to the bridge.
 func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, error) {
@@ -104,6 +100,11 @@ func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, v *pai
 	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Index: v.podIndex, Sysctls: &p.sysctls, DAD: conf.EnableDAD}
 	if !conf.DisableContainerInterface {
 		if err := on.Configure(result); err != nil {
+			return err
+		}
+	}
+	if conf.MACSpoofCheck {
+		if err := p.guard.Hold(c.Owner(), v.host, v.podMAC); err != nil {
 			return err
 		}
 	}
@@ -199,6 +200,9 @@ func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
 	var errs []error
 	if c.Pod != nil {
 		errs = append(errs, podif.Detach(c.Pod, c.IfName, p.reaper))
+	}
+	if conf.MACSpoofCheck {
+		errs = append(errs, p.guard.Release(c.Owner()))
 	}
 	if conf.IPMasq {
 		errs = append(errs, p.tables.ReleaseMasquerade(conf.Name, c.Owner()))

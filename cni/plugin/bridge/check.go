@@ -34,13 +34,13 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	if err := p.checkPair(c, l, br); err != nil {
+	if err := p.checkPair(conf, c, l, br); err != nil {
 		return err
 	}
 	return podif.Check(c.Pod, c.IfName, result)
 }
 
-func (p *Plugin) checkPair(c *plugin.Call, l netlink.Link, br *netlink.Bridge) error {
+func (p *Plugin) checkPair(conf *config, c *plugin.Call, l netlink.Link, br *netlink.Bridge) error {
 	if l == nil || l.Type() != "veth" {
 		return fmt.Errorf("interface %s %w: it is no veth", c.IfName, podif.ErrChanged)
 	}
@@ -51,5 +51,12 @@ func (p *Plugin) checkPair(c *plugin.Call, l netlink.Link, br *netlink.Bridge) e
 	if port == nil || port.Attrs().MasterIndex != br.Index {
 		return fmt.Errorf("interface %s %w: its peer is no port of %s", c.IfName, podif.ErrChanged, br.Name)
 	}
-	return nil
+	if !conf.MACSpoofCheck {
+		return nil
+	}
+	held, err := p.guard.Held(c.Owner(), port.Attrs().Name, l.Attrs().HardwareAddr)
+	if err == nil && !held {
+		err = fmt.Errorf("interface %s %w: its port is not held to its MAC address", c.IfName, podif.ErrChanged)
+	}
+	return err
 }
