@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
+	"path"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -27,13 +28,14 @@ var (
 type Plugin struct {
 	host    *link.Space
 	sysctls *link.Sysctls
+	sys     sysfs
 }
 
 var _ plugin.Plugin = (*Plugin)(nil)
 
 // New moves interfaces of host, and writes containers' variables by sysctls. Both stay the caller's.
 func New(host *link.Space, sysctls *link.Sysctls) *Plugin {
-	return &Plugin{host: host, sysctls: sysctls}
+	return &Plugin{host: host, sysctls: sysctls, sys: "/sys"}
 }
 
 type config struct {
@@ -60,6 +62,14 @@ func parse(data []byte) (*config, error) {
 	if c.Device+c.HWAddr+c.KernelPath+c.PCIBusID+c.RuntimeConfig.DeviceID == "" {
 		return nil, plugin.Keyf("device", `missing, and so are "hwaddr", "kernelpath" and "pciBusID"`)
 	}
+	if c.KernelPath != "" && (!strings.HasPrefix(c.KernelPath, "/sys/devices/") || c.KernelPath != path.Clean(c.KernelPath)) {
+		return nil, plugin.Keyf("kernelpath", "%s is no path below /sys/devices", c.KernelPath)
+	}
+	for _, id := range [][2]string{{"pciBusID", c.PCIBusID}, {"runtimeConfig.deviceID", c.RuntimeConfig.DeviceID}} {
+		if id[1] != "" && (strings.Contains(id[1], "/") || strings.HasPrefix(id[1], ".")) {
+			return nil, plugin.Keyf(id[0], "%q is no device", id[1])
+		}
+	}
 	if c.HWAddr == "" {
 		return c, nil
 	}
@@ -73,14 +83,8 @@ func parse(data []byte) (*config, error) {
 // Keys are those of the configuration.
 func (*Plugin) Keys() any { return config{} }
 
-// Supports is nil for interfaces that are not found by their place on a bus.
-func (p *Plugin) Supports(data []byte) error {
-	c, err := parse(data)
-	if err == nil && c.PCIBusID+c.RuntimeConfig.DeviceID != "" {
-		return plugin.Keyf("pciBusID", "is the reference plugin's")
-	}
-	return nil // Add says what is wrong with a configuration
-}
+// Supports is always nil.
+func (p *Plugin) Supports([]byte) error { return nil }
 
 // Add moves the interface in.
 func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, error) {
@@ -88,46 +92,68 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.find(conf)
+	at, err := p.sys.place(conf)
 	if err != nil {
 		return nil, err
 	}
+	if at.userspace() {
+		return p.userspace(ctx, conf, c)
+	}
+	l, err := p.find(conf, at)
+	if err != nil {
+		return nil, err
+	}
+	result, err := allocate(ctx, conf, c)
+	if err != nil {
+		return nil, err
+	}
+	if taken, err := c.Pod.Link(c.IfName); err != nil || taken != nil {
+		return nil, errors.Join(err, fmt.Errorf("interface %s %w", c.IfName, podif.ErrExists))
+	}
+	if err := p.host.Move(l.Attrs().Index, c.Pod, c.IfName, l.Attrs().Name); err != nil {
+		return nil, err
+	}
+	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: l.Attrs().HardwareAddr.String(), Sandbox: c.NetNS}}
+	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
+}
+
+// allocate has the IPAM plugin give addresses, if there is one.
+func allocate(ctx context.Context, conf *config, c *plugin.Call) (*types100.Result, error) {
 	result := &types100.Result{}
 	if conf.IPAM.Type != "" {
+		var err error
 		if result, err = c.Allocate(ctx, conf.IPAM.Type, types.DNS{}); err != nil {
 			return nil, err
 		}
 		result.DNS = conf.DNS
 	}
-	if taken, err := c.Pod.Link(c.IfName); err != nil || taken != nil {
-		return nil, errors.Join(err, fmt.Errorf("interface %s %w", c.IfName, podif.ErrExists))
-	}
-	old := l.Attrs().Name
-	if err := p.host.Move(l.Attrs().Index, c.Pod, c.IfName, old); err != nil {
-		return nil, err
-	}
-	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: l.Attrs().HardwareAddr.String(), Sandbox: c.NetNS}}
 	for _, ip := range result.IPs {
 		ip.Interface = types100.Int(0)
 	}
-	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
+	return result, nil
 }
 
-func (p *Plugin) find(conf *config) (netlink.Link, error) {
+// userspace is Add of a device that a program in the container drives: there is no interface, only addresses to tell of.
+func (p *Plugin) userspace(ctx context.Context, conf *config, c *plugin.Call) (*types100.Result, error) {
+	result, err := allocate(ctx, conf, c)
+	if err != nil {
+		return nil, err
+	}
+	result.Interfaces = []*types100.Interface{{Name: c.IfName, Sandbox: c.NetNS}}
+	return result, nil
+}
+
+func (p *Plugin) find(conf *config, at place) (netlink.Link, error) {
 	name, key := conf.Device, "device"
 	if name == "" && conf.mac != nil {
 		return p.findMAC(conf.mac)
 	}
 	if name == "" {
-		key = "kernelpath"
-		entries, err := os.ReadDir(conf.KernelPath + "/net")
-		if err != nil {
-			return nil, plugin.Keyf(key, "%w", err)
+		var err error
+		if name, err = at.name(); err != nil {
+			return nil, err
 		}
-		if len(entries) == 0 {
-			return nil, plugin.Keyf(key, "%s: %w", conf.KernelPath, ErrNoDevice)
-		}
-		name = entries[0].Name()
+		key = at.key
 	}
 	l, err := p.host.Link(name)
 	if err == nil && l == nil {
@@ -194,6 +220,9 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	}
 	if l != nil && l.Attrs().Alias == "" {
 		return fmt.Errorf("interface %s %w", c.IfName, ErrNotOurs)
+	}
+	if at, err := p.sys.place(conf); err == nil && at.userspace() {
+		return nil
 	}
 	return podif.Check(c.Pod, c.IfName, result)
 }
