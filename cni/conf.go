@@ -27,8 +27,8 @@ type network struct {
 	asJSON func() (json.RawMessage, error) // once
 
 	check   sync.Once
-	invalid error    // what our plugins have against it; ready returns it
-	foreign []string // types of ours whose configuration here is the reference plugin's matter
+	invalid error            // what our plugins have against it; ready returns it
+	foreign map[string]error // types of ours whose configuration here is the reference plugin's matter, and why
 }
 
 func newNetwork(list *libcni.NetworkConfigList, file string) *network {

@@ -100,7 +100,7 @@ func (e *executor) process(ctx context.Context, path string, config []byte, envi
 
 // supports is nil when the plugin of ours understands the configuration.
 func (e *executor) supports(name string, config []byte) error {
-	if e.checked != nil && !slices.Contains(e.checked.foreign, name) {
+	if e.checked != nil && e.checked.foreign[name] == nil {
 		return nil
 	}
 	return e.plugins[name].Supports(config)

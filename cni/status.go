@@ -51,10 +51,13 @@ func (n *Network) ready(net *network) error {
 	}
 	for _, p := range net.list.Plugins {
 		for _, name := range []string{p.Network.Type, p.Network.IPAM.Type} {
-			if name == "" || (n.plugins[name] != nil && !slices.Contains(net.foreign, name)) {
+			if name == "" || (n.plugins[name] != nil && net.foreign[name] == nil) {
 				continue
 			}
 			if _, err := findBinary(name, n.cfg.BinDirs); err != nil {
+				if why := net.foreign[name]; why != nil {
+					err = fmt.Errorf("%w: %w", why, err)
+				}
 				return fmt.Errorf("%w: %s: plugin %s: %w", ErrNotReady, net, p.Network.Type, err)
 			}
 		}
@@ -73,7 +76,10 @@ func (n *Network) checkPlugin(net *network, conf *libcni.PluginConfig) error {
 		return err
 	}
 	if err := p.Supports(whole.Bytes); err != nil {
-		net.foreign = append(net.foreign, conf.Network.Type)
+		if net.foreign == nil {
+			net.foreign = map[string]error{}
+		}
+		net.foreign[conf.Network.Type] = err
 		return nil
 	}
 	if _, err := confVersion(whole.Bytes); err != nil {
