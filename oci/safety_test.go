@@ -31,11 +31,9 @@ func stopAfter(t *testing.T, l *Launch, call program.Call) (goOn *os.File) {
 	p.Slots = append(p.Slots, "wait")
 	l.Files = append(l.Files, r)
 	p.Data = append(p.Data, 0)
-	step := program.Step{Call: unix.SYS_READ, Label: "wait"}
-	step.Args[0] = program.Arg{Kind: program.ArgSlot, Value: uint64(len(p.Slots) - 1)}
-	step.Args[1] = program.Arg{Kind: program.ArgData, Value: uint64(len(p.Data) - 1)}
-	step.Args[2] = program.Arg{Value: 1}
-	p.Steps = slices.Insert(p.Steps, at+1, step)
+	p.Steps = slices.Insert(p.Steps, at+1, program.Step{Call: unix.SYS_READ, Label: "wait", Args: []program.Arg{
+		{Kind: program.ArgSlot, Value: uint64(len(p.Slots) - 1)}, {Kind: program.ArgData, Value: uint64(len(p.Data) - 1)}, {Value: 1},
+	}})
 	return w
 }
 

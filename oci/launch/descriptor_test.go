@@ -30,9 +30,9 @@ func listing(t *testing.T, slots int) *program.Program {
 	p.Data = append(p.Data, make([]byte, room)...)
 	cwd := int64(unix.AT_FDCWD)
 	p.Steps = []program.Step{
-		{Call: unix.SYS_OPENAT, Args: [6]program.Arg{imm(uint64(cwd)), dir, imm(unix.O_RDONLY | unix.O_DIRECTORY)}, Result: 1},
-		{Call: unix.SYS_GETDENTS64, Args: [6]program.Arg{{Kind: program.ArgReg, Value: 1}, at, imm(room)}, Result: 2},
-		{Call: unix.SYS_WRITE, Args: [6]program.Arg{{Kind: program.ArgSlot, Value: uint64(slots - 1)}, at, {Kind: program.ArgReg, Value: 2}}},
+		{Call: unix.SYS_OPENAT, Args: []program.Arg{imm(uint64(cwd)), dir, imm(unix.O_RDONLY | unix.O_DIRECTORY)}, Result: 1},
+		{Call: unix.SYS_GETDENTS64, Args: []program.Arg{{Kind: program.ArgReg, Value: 1}, at, imm(room)}, Result: 2},
+		{Call: unix.SYS_WRITE, Args: []program.Arg{{Kind: program.ArgSlot, Value: uint64(slots - 1)}, at, {Kind: program.ArgReg, Value: 2}}},
 		execStep(p, "/bin/true"),
 	}
 	return p

@@ -35,7 +35,7 @@ func cvec(p *program.Program, ss ...string) program.Arg {
 func imm(v uint64) program.Arg { return program.Arg{Value: v} }
 
 func execStep(p *program.Program, argv ...string) program.Step {
-	return program.Step{Call: unix.SYS_EXECVE, Args: [6]program.Arg{cstr(p, argv[0]), cvec(p, argv...), cvec(p, "A=b")}, Label: "execute " + argv[0]}
+	return program.Step{Call: unix.SYS_EXECVE, Args: []program.Arg{cstr(p, argv[0]), cvec(p, argv...), cvec(p, "A=b")}, Label: "execute " + argv[0]}
 }
 
 func newLauncher(t testing.TB) *Launcher {
@@ -87,7 +87,7 @@ func TestStartReportsFailedStep(t *testing.T) {
 	p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}}
 	p.Steps = []program.Step{
 		{Call: unix.SYS_GETPID, Result: 1},
-		{Call: unix.SYS_CHDIR, Args: [6]program.Arg{cstr(p, "/does/not/exist")}, Label: "enter"},
+		{Call: unix.SYS_CHDIR, Args: []program.Arg{cstr(p, "/does/not/exist")}, Label: "enter"},
 		execStep(p, "/bin/true"),
 	}
 	ws, err := run(t, p)
@@ -100,17 +100,17 @@ func TestStartReportsFailedStep(t *testing.T) {
 func TestStepsSkipAndStore(t *testing.T) {
 	p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}}
 	missing := cstr(p, "/does/not/exist")
-	fail := program.Step{Call: program.CallFail, Args: [6]program.Arg{imm(uint64(unix.EIO))}}
+	fail := program.Step{Call: program.CallFail, Args: []program.Arg{imm(uint64(unix.EIO))}}
 	p.Steps = []program.Step{
 		// a fine errno skips the failing step behind it
-		{Call: unix.SYS_CHDIR, Args: [6]program.Arg{missing}, Fine: []unix.Errno{unix.EACCES, unix.ENOENT}, OnFine: 1},
+		{Call: unix.SYS_CHDIR, Args: []program.Arg{missing}, Fine: []unix.Errno{unix.EACCES, unix.ENOENT}, OnFine: 1},
 		fail,
 		// success skips too
 		{Call: unix.SYS_GETPID, OnOK: 1},
 		fail,
 		// a result reaches a register, and memory
-		{Call: unix.SYS_DUP, Args: [6]program.Arg{imm(0)}, Result: 5, Store: 1},
-		{Call: unix.SYS_CLOSE, Args: [6]program.Arg{{Kind: program.ArgReg, Value: 5}}},
+		{Call: unix.SYS_DUP, Args: []program.Arg{imm(0)}, Result: 5, Store: 1},
+		{Call: unix.SYS_CLOSE, Args: []program.Arg{{Kind: program.ArgReg, Value: 5}}},
 		execStep(p, "/bin/true"),
 	}
 	if ws, err := run(t, p); err != nil || ws != 0 {
@@ -122,7 +122,7 @@ func TestRequire(t *testing.T) {
 	for value, fails := range map[uint64]bool{7: false, 8: true} {
 		p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}}
 		p.Steps = []program.Step{
-			{Call: program.CallRequire, Args: [6]program.Arg{imm(7), imm(value), imm(uint64(unix.ECANCELED))}},
+			{Call: program.CallRequire, Args: []program.Arg{imm(7), imm(value), imm(uint64(unix.ECANCELED))}},
 			execStep(p, "/bin/true"),
 		}
 		_, err := run(t, p)
@@ -146,7 +146,7 @@ func TestChildHoldsOnlySlots(t *testing.T) {
 	defer unix.Close(out[0])
 	p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}, Slots: []string{"stdout"}}
 	p.Steps = []program.Step{
-		{Call: unix.SYS_DUP3, Args: [6]program.Arg{{Kind: program.ArgSlot, Value: 0}, imm(1), imm(0)}},
+		{Call: unix.SYS_DUP3, Args: []program.Arg{{Kind: program.ArgSlot, Value: 0}, imm(1), imm(0)}},
 		execStep(p, "/bin/sh", "-c", "for f in /proc/self/fd/*; do echo ${f##*/}; done"),
 	}
 	ws, err := run(t, p, out[1])
@@ -172,8 +172,8 @@ func TestAdoptedProcessIsOurChild(t *testing.T) {
 	p.Data = append(p.Data, args...)
 	p.Data[at+1] = unix.CLONE_PARENT >> 8 & 0xff
 	p.Steps = []program.Step{
-		{Call: unix.SYS_CLONE3, Args: [6]program.Arg{{Kind: program.ArgData, Value: at}, imm(88)}, Result: 1},
-		{Call: program.CallAdopt, Args: [6]program.Arg{{Kind: program.ArgReg, Value: 1}}},
+		{Call: unix.SYS_CLONE3, Args: []program.Arg{{Kind: program.ArgData, Value: at}, imm(88)}, Result: 1},
+		{Call: program.CallAdopt, Args: []program.Arg{{Kind: program.ArgReg, Value: 1}}},
 		execStep(p, "/bin/sh", "-c", "exit 9"),
 	}
 	ws, err := run(t, p)

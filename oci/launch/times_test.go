@@ -35,7 +35,7 @@ func nap(p *program.Program, d time.Duration) program.Step {
 	for i := range 8 {
 		p.Data[at+8+uint64(i)] = byte(d.Nanoseconds() >> (8 * i))
 	}
-	return program.Step{Call: unix.SYS_NANOSLEEP, Args: [6]program.Arg{{Kind: program.ArgData, Value: at}, imm(0)}}
+	return program.Step{Call: unix.SYS_NANOSLEEP, Args: []program.Arg{{Kind: program.ArgData, Value: at}, imm(0)}}
 }
 
 func TestTimes(t *testing.T) {
@@ -93,7 +93,7 @@ func TestMoreLaunchesThanAreTimed(t *testing.T) {
 	defer unix.Close(gate[0])
 	p := &program.Program{Clone: program.Clone{Cgroup: program.NoSlot}, Slots: []string{"gate"}, Data: make([]byte, 8)}
 	p.Steps = []program.Step{
-		{Call: unix.SYS_READ, Args: [6]program.Arg{{Kind: program.ArgSlot}, {Kind: program.ArgData}, imm(1)}},
+		{Call: unix.SYS_READ, Args: []program.Arg{{Kind: program.ArgSlot}, {Kind: program.ArgData}, imm(1)}},
 		execStep(p, "/bin/true"),
 	}
 	var children []*Child

@@ -137,8 +137,8 @@ func TestManyDescriptors(t *testing.T) {
 	}
 	last := program.Arg{Kind: program.ArgSlot, Value: n - 1}
 	p.Steps = []program.Step{
-		{Call: unix.SYS_LSEEK, Args: [6]program.Arg{last}},
-		{Call: unix.SYS_DUP3, Args: [6]program.Arg{last, imm(0), imm(0)}},
+		{Call: unix.SYS_LSEEK, Args: []program.Arg{last}},
+		{Call: unix.SYS_DUP3, Args: []program.Arg{last, imm(0), imm(0)}},
 		execStep(p, "/bin/sh", "-c", `read -r n; test "$n" = 599`),
 	}
 	for range 2 { // the second time the numbers are free again

@@ -1,10 +1,12 @@
 package program
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,7 @@ import (
 // that does one thing reads as one.
 type builder struct {
 	p     Program
+	args  []Arg // of all steps
 	label string
 	seen  map[constant]uint32 // what stands in Data already
 	free  []Reg
@@ -27,25 +30,47 @@ type constant struct {
 	align int // 0: of a string, which a NUL follows
 }
 
-// usualData is what a usual program's data fits in, a seccomp filter aside.
-const usualData = 12 << 10
+// What a usual container's program fits in.
+const (
+	usualSteps = 384
+	usualData  = 16 << 10
+)
 
-// shortProgram is about how many steps every program has: those that become a process.
-const shortProgram = 96
+// builders are those whose programs are done: growing the slices of a new one is half of compiling.
+var builders = sync.Pool{New: func() any {
+	return &builder{p: Program{Steps: make([]Step, 0, usualSteps), Data: make([]byte, 0, usualData)},
+		args: make([]Arg, 0, 3*usualSteps), seen: make(map[constant]uint32, usualSteps)}
+}}
 
-// newBuilder returns a builder of a program of about so many steps. They are large: to grow their slice would be half
-// of compiling.
-func newBuilder(steps int) *builder {
-	p := Program{Clone: Clone{Cgroup: NoSlot}, Steps: make([]Step, 0, steps), Data: make([]byte, 0, usualData)}
-	return &builder{p: p, seen: make(map[constant]uint32, steps/2)}
+func newBuilder() *builder {
+	b := builders.Get().(*builder)
+	b.p.Clone.Cgroup = NoSlot
+	return b
 }
 
-// program returns what was built, or the first error.
+// program returns a copy of what was built, or the first error. The builder is not to be used afterwards.
 func (b *builder) program() (*Program, error) {
+	defer b.giveBack()
 	if b.err != nil {
 		return nil, b.err
 	}
-	return &b.p, nil
+	p := b.p
+	p.Steps, p.Data = slices.Clone(p.Steps), bytes.Clone(p.Data)
+	args := slices.Clone(b.args)
+	for i := range p.Steps {
+		n := len(p.Steps[i].Args)
+		p.Steps[i].Args, args = args[:n:n], args[n:]
+	}
+	return &p, nil
+}
+
+func (b *builder) giveBack() {
+	clear(b.p.Steps) // of what they point to
+	clear(b.args)
+	clear(b.p.Data) // secrets
+	clear(b.seen)
+	*b = builder{p: Program{Steps: b.p.Steps[:0], Data: b.p.Data[:0]}, args: b.args[:0], seen: b.seen}
+	builders.Put(b)
 }
 
 func (b *builder) fail(format string, args ...any) {
@@ -60,9 +85,9 @@ func (b *builder) labelf(format string, args ...any) { b.label = fmt.Sprintf(for
 // call appends a step and returns it for its result and fine errnos; the pointer is good until the next
 // call.
 func (b *builder) call(nr Call, args ...Arg) *Step {
-	s := Step{Call: nr, Label: b.label}
-	copy(s.Args[:], args)
-	b.p.Steps = append(b.p.Steps, s)
+	at := len(b.args)
+	b.args = append(b.args, args...)
+	b.p.Steps = append(b.p.Steps, Step{Call: nr, Label: b.label, Args: b.args[at:]})
 	return &b.p.Steps[len(b.p.Steps)-1]
 }
 
@@ -117,15 +142,7 @@ func (b *builder) close(r Reg) {
 	b.free = append(b.free, r)
 }
 
-func (r Reg) arg() Arg { return Arg{Kind: ArgReg, Value: uint64(r), Text: regNames[r%Registers]} }
-
-// regNames are the registers as people read them.
-var regNames = func() (names [Registers]string) {
-	for i := range names {
-		names[i] = "r" + strconv.Itoa(i)
-	}
-	return names
-}()
+func (r Reg) arg() Arg { return Arg{Kind: ArgReg, Value: uint64(r)} }
 
 // slot names one more descriptor that the caller brings, or finds the one of that name.
 func (b *builder) slot(name string) Slot {
@@ -139,10 +156,10 @@ func (b *builder) slot(name string) Slot {
 }
 
 func (b *builder) fd(name string) Arg {
-	return Arg{Kind: ArgSlot, Value: uint64(b.slot(name)), Text: "<" + name + ">"}
+	return Arg{Kind: ArgSlot, Value: uint64(b.slot(name))}
 }
 
-func num(v int64) Arg { return Arg{Value: uint64(v), Text: strconv.FormatInt(v, 10)} }
+func num(v int64) Arg { return Arg{Value: uint64(v)} }
 
 // flags is a number that people know by names.
 func flags(v uint64, text string) Arg { return Arg{Value: v, Text: text} }
@@ -160,7 +177,7 @@ func (b *builder) str(s string) Arg {
 		b.p.Data = append(append(b.p.Data, s...), 0)
 		b.seen[constant{s, 0}] = at
 	}
-	return Arg{Kind: ArgData, Value: uint64(at), Text: s, Quote: true}
+	return Arg{Kind: ArgData, Value: uint64(at)}
 }
 
 // constant puts bytes that no step changes into Data, once.

@@ -26,7 +26,7 @@ func AttachSlot(target string) string { return "mount " + target }
 //
 // Slots: "stdin", "stdout", "stderr", and those of Mounts.
 func CompileCommand(in Command) (*Program, error) {
-	b := newCompiler(shortProgram + 4*len(in.Mounts))
+	b := newCompiler()
 	if len(in.Args) == 0 || !strings.HasPrefix(in.Args[0], "/") {
 		b.fail("compile command: %q: no absolute path to execute", in.Args)
 		return b.program()

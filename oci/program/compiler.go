@@ -55,8 +55,8 @@ type (
 	}
 )
 
-func newCompiler(steps int) compiler {
-	b := newBuilder(steps)
+func newCompiler() compiler {
+	b := newBuilder()
 	file, gate := fileSteps{b}, gateSteps{b}
 	filesystem := filesystemSteps{file}
 	return compiler{

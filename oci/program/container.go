@@ -62,22 +62,13 @@ type Seccomp struct {
 	Notify bool
 }
 
-// steps is about how many steps the program will have, rather too many.
-func (in *Container) steps() int {
-	n := 2*shortProgram + 9*len(in.Sources) + 11*len(in.CgroupV1) + len(in.CgroupFiles)
-	if in.Spec.Linux != nil {
-		n += 10*len(in.Spec.Linux.MaskedPaths) + 6*len(in.Spec.Linux.ReadonlyPaths) + 2*len(in.Spec.Linux.Devices)
-	}
-	return n
-}
-
 // CompileContainer compiles the program that turns a forked child into the container's first process.
 //
 // Slots: "root" (detached mount of the root file system), "stdin", "stdout", "stderr" (not
 // with Terminal),
 // and those that in's fields name.
 func CompileContainer(in Container) (*Program, error) {
-	b := newCompiler(in.steps())
+	b := newCompiler()
 	in.Spec = in.withCgroupType()
 	spec := in.Spec
 	if spec.Process == nil || spec.Linux == nil || len(spec.Process.Args) == 0 {

@@ -28,7 +28,7 @@ type Exec struct {
 //
 // Slots: "process" (a pidfd of the container's first process), "stdin", "stdout", "stderr", and those for cgroups.
 func CompileExec(in Exec) (*Program, error) {
-	b := newCompiler(shortProgram)
+	b := newCompiler()
 	p := in.Process
 	if p == nil || len(p.Args) == 0 {
 		b.fail("compile exec: no command")

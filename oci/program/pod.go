@@ -21,7 +21,7 @@ type Pod struct {
 // order of Namespaces, in one message over slot "socket"; then its process ends, and the descriptors
 // are all that holds them.
 func CompilePod(in Pod) (*Program, error) {
-	b := newCompiler(shortProgram)
+	b := newCompiler()
 	var listed []specs.LinuxNamespace
 	for _, k := range in.Namespaces {
 		switch k {
@@ -125,7 +125,7 @@ type Pause struct {
 // namespace: slot "binary" executed with the argument "pause" over an empty read-only root, without
 // any privilege. Slots also "stdin", "stdout", "stderr".
 func CompilePause(in Pause) (*Program, error) {
-	b := newCompiler(shortProgram)
+	b := newCompiler()
 	b.hide()
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
 	m := b.membership([]specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}}, in.Join)

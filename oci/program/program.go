@@ -53,7 +53,7 @@ const Registers = 64
 // Step is one system call of a program.
 type Step struct {
 	Call   Call
-	Args   [6]Arg
+	Args   []Arg  // up to MaxArgs; those that are missing are 0
 	Result Reg    // where the result goes; 0: nowhere
 	Store  uint32 // offset+1 in Data of an int32 that gets the result too; 0: nowhere
 	// Fine are the errnos (up to MaxFine) that don't fail the program.
@@ -65,8 +65,11 @@ type Step struct {
 	Label string
 }
 
-// MaxFine bounds Step.Fine.
-const MaxFine = 4
+// MaxArgs bounds Step.Args: what a system call takes. MaxFine bounds Step.Fine.
+const (
+	MaxArgs = 6
+	MaxFine = 4
+)
 
 // ArgKind says what an Arg's value means.
 type ArgKind uint8
@@ -81,10 +84,9 @@ const (
 
 // Arg is one argument of a step.
 type Arg struct {
-	Value uint64
-	Text  string // how a person reads it; stays with the daemon
 	Kind  ArgKind
-	Quote bool // Text is a string of the program's, which people see in quotes
+	Value uint64
+	Text  string // how a person reads it, where that doesn't follow from the value; stays with the daemon
 }
 
 // Pointer says that the eight bytes of Data from At on hold the address of Data[To].

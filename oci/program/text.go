@@ -1,6 +1,7 @@
 package program
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func (p *Program) Annotate(margin func(step int) string) string {
 
 func (p *Program) line(i int) string {
 	s := &p.Steps[i]
-	text := fmt.Sprintf("%3d  %s(%s)", i, callName(s.Call), strings.Join(argTexts(s), ", "))
+	text := fmt.Sprintf("%3d  %s(%s)", i, callName(s.Call), strings.Join(p.argTexts(s), ", "))
 	if s.Result != 0 {
 		text += " = r" + strconv.Itoa(int(s.Result))
 	}
@@ -62,22 +63,30 @@ func (p *Program) line(i int) string {
 	return text + "   # " + s.Label + "\n"
 }
 
-// argTexts gives the arguments up to the last one that was set.
-func argTexts(s *Step) []string {
+// argTexts are a step's arguments.
+func (p *Program) argTexts(s *Step) []string {
 	var out []string
-	for i, a := range s.Args {
-		if a.Text != "" || a.Quote {
-			for len(out) < i {
-				out = append(out, "0")
-			}
-			text := a.Text
-			if a.Quote {
-				text = strconv.Quote(text)
-			}
-			out = append(out, text)
-		}
+	for _, a := range s.Args {
+		out = append(out, p.argText(a))
 	}
 	return out
+}
+
+// argText is an argument as a person reads it. Data without a text is a string, which ends with a NUL.
+func (p *Program) argText(a Arg) string {
+	switch {
+	case a.Text != "":
+		return a.Text
+	case a.Kind == ArgReg:
+		return "r" + strconv.Itoa(int(a.Value))
+	case a.Kind == ArgSlot:
+		return "<" + p.Slots[a.Value] + ">"
+	case a.Kind == ArgData:
+		text, _, _ := bytes.Cut(p.Data[a.Value:], []byte{0})
+		return strconv.Quote(string(text))
+	default:
+		return strconv.FormatInt(int64(a.Value), 10)
+	}
 }
 
 func cloneText(f uint64) string {

@@ -16,7 +16,7 @@ var ErrWire = errors.New("malformed launch program")
 //
 //	"bthp" version:u32
 //	flags:u64 cgroup:i16 uidmap:string gidmap:string
-//	steps:u32, each   call:u32 result:u8 store:u32 onFine:u16 onOK:u16 fine:u8 errno:u16… kinds:6×u8 values:6×u64
+//	steps:u32, each   call:u32 result:u8 store:u32 onFine:u16 onOK:u16 fine:u8 errno:u16… args:u8 kind:u8… value:u64…
 //	slots:u32         (a number; names stay behind, as labels do)
 //	pointers:u32, each at:u32 to:u32
 //	slotrefs:u32, each at:u32 slot:i16
@@ -25,7 +25,7 @@ var ErrWire = errors.New("malformed launch program")
 // A string is its length as u32, then its bytes.
 const (
 	wireMagic   = "bthp"
-	wireVersion = 1
+	wireVersion = 2
 	maxSteps    = 1 << 16
 	maxSlots    = 1 << 12
 	maxData     = 64 << 20
@@ -79,6 +79,7 @@ func appendStep(b []byte, s *Step) []byte {
 	for _, e := range s.Fine {
 		b = le.AppendUint16(b, uint16(e))
 	}
+	b = append(b, byte(len(s.Args)))
 	for i := range s.Args {
 		b = append(b, byte(s.Args[i].Kind))
 	}
@@ -91,7 +92,7 @@ func appendStep(b []byte, s *Step) []byte {
 // Unmarshal reads the wire form. Every index in the result is in range, so that a launcher can walk it
 // unseen; anything else is an error that wraps ErrWire. The result has a copy of the data.
 func Unmarshal(b []byte) (*Program, error) {
-	r := reader{unpack.NewReader(b)}
+	r := reader{Reader: unpack.NewReader(b)}
 	if string(r.Bytes(4)) != wireMagic {
 		return nil, fmt.Errorf("%w: no magic", ErrWire)
 	}
@@ -126,11 +127,24 @@ func Unmarshal(b []byte) (*Program, error) {
 	return p, p.check()
 }
 
-// stepMinLen is the wire length of a step with no fine errno.
-const stepMinLen = 4 + 1 + 4 + 2 + 2 + 1 + 6 + 48
+// stepMinLen is the wire length of a step with no fine errno and no argument.
+const stepMinLen = 4 + 1 + 4 + 2 + 2 + 1 + 1
 
 // reader takes the wire form apart.
-type reader struct{ unpack.Reader }
+type reader struct {
+	unpack.Reader
+	args []Arg // room for those to come
+}
+
+// newArgs gets room for a step's arguments.
+func (r *reader) newArgs(n int) []Arg {
+	if n > len(r.args) {
+		r.args = make([]Arg, 3*usualSteps)
+	}
+	args := r.args[:n:n]
+	r.args = r.args[n:]
+	return args
+}
 
 // count reads a number of things of at least size bytes each.
 func (r *reader) count(size, limit int) int { return r.Count(int(r.U32()), size, limit) }
@@ -147,6 +161,11 @@ func (r *reader) step(s *Step) {
 			s.Fine[i] = syscall.Errno(r.U16())
 		}
 	} else if n > MaxFine {
+		r.Fail()
+	}
+	if n := int(r.U8()); n <= MaxArgs {
+		s.Args = r.newArgs(n)
+	} else {
 		r.Fail()
 	}
 	for i := range s.Args {
@@ -193,6 +212,8 @@ func (p *Program) checkStep(i int) error {
 		return fmt.Errorf("register %d", s.Result)
 	case s.Store != 0 && int64(s.Store)+3 > int64(len(p.Data)):
 		return fmt.Errorf("result stored at %d", s.Store-1)
+	case len(s.Args) > MaxArgs:
+		return fmt.Errorf("%d arguments", len(s.Args))
 	case len(s.Fine) > MaxFine:
 		return fmt.Errorf("%d fine errnos", len(s.Fine))
 	case int(s.OnFine) > rest, int(s.OnOK) > rest:

@@ -169,9 +169,7 @@ func (b *builder) vec(ss ...string) program.Arg {
 }
 
 func (b *builder) step(call program.Call, args ...program.Arg) {
-	s := program.Step{Call: call}
-	copy(s.Args[:], args)
-	b.p.Steps = append(b.p.Steps, s)
+	b.p.Steps = append(b.p.Steps, program.Step{Call: call, Args: args})
 }
 
 func imm(v uint64) program.Arg { return program.Arg{Value: v} }
