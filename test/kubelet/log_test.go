@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -9,9 +10,11 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"github.com/berth-runtime/berth/test/harness"
 )
 
-// rotates is a log that kubelet rotates while it is written.
+// rotates is a log that kubelet rotates while it is written: the new file begins with the line after the old one's last.
 func rotates(t *testing.T, n *Node) {
 	p := n.Run(t, "rotates", `
 spec:
@@ -20,28 +23,48 @@ spec:
   - {name: main, image: BUSYBOX, command: [sh, -c, 'i=0; while :; do echo line $i; i=$((i+1)); test $((i % 500)) = 0 && sleep 0.2; done']}
 `)
 	p.Ready()
-	files := func() []string {
-		paths, err := filepath.Glob(filepath.Join(n.Dir, "logs", "*"+p.uid(), "main", "0.log*"))
-		p.must(err)
-		return paths
-	}
-	eventually(t, "two rotated logs", func() bool { return len(files()) >= 3 })
-	first := -1
-	for tries := 0; first < 0 && tries < 20; tries++ {
-		lines := strings.Split(strings.TrimSpace(p.Logs("main", "?tailLines=1000")), "\n")
-		for i, line := range lines {
-			number, err := strconv.Atoi(strings.TrimPrefix(line, "line "))
-			p.must(err)
-			if first < 0 {
-				first = number - i
-			}
-			if number != first+i {
-				t.Fatalf("line %d comes after %d", number, first+i-1)
-			}
+	log := filepath.Join(n.Dir, "logs", "test_"+p.fullName()+"_"+p.uid(), "main", "0.log")
+	old := ""
+	for range 3 {
+		// kubelet looks every three seconds: right after a rotation there is time to read.
+		eventually(t, "another rotation", func() bool { path := p.rotated(log); return path != old && exists(log) })
+		old = p.rotated(log)
+		last := harness.ReadLog(t, old)
+		var first []harness.Line
+		eventually(t, "a line in the new log", func() bool { first = harness.ReadLog(t, log); return len(first) > 0 })
+		if a, b := number(t, last[len(last)-1]), number(t, first[0]); b != a+1 {
+			t.Fatalf("line %d comes after %d, which is the last of %s", b, a, old)
 		}
 	}
-	before := p.Logs("main", "?tailLines=1")
-	eventually(t, "the log to go on", func() bool { return p.Logs("main", "?tailLines=1") != before })
+	if text := p.Logs("main", "?tailLines=10&limitBytes=1000"); text != "" && !strings.HasPrefix(text, "line ") {
+		t.Errorf("kubelet shows %q", text)
+	}
+}
+
+// rotated is the log that was rotated last, which is not compressed yet; "" before any was.
+func (p *Pod) rotated(log string) string {
+	p.t.Helper()
+	paths, err := filepath.Glob(log + ".2*[0-9]")
+	p.must(err)
+	if len(paths) == 0 {
+		return ""
+	}
+	return paths[len(paths)-1]
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// number is that of a line which rotates writes.
+func number(t testing.TB, l harness.Line) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimPrefix(l.Text, "line "))
+	if err != nil {
+		t.Fatalf("line %q: %v", l.Text, err)
+	}
+	return n
 }
 
 // streams are exec and attach.
