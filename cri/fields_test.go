@@ -169,13 +169,14 @@ func services(rooms *fakeRooms) (*runtimeService, *imageService) {
 
 // unset lists the fields of responses that stay empty, each with its reason.
 var unset = map[string]string{
-	"ContainerResources.windows": "for Windows nodes",
-	"ImageSpec.image_ref":        "kubelet's own note for its pod status",
-	"Image.username":             "and uid exclude each other: TestEncodeImageUser",
-	"Image.uid":                  "and username exclude each other: TestEncodeImageUser",
-	"Int64Value.value":           "only below Image.uid",
-	"PodSandboxStats.windows":    "for Windows nodes",
-	"Metric.metric_type":         "enum: TestMetrics",
+	"ContainerResources.windows":         "for Windows nodes",
+	"ImageSpec.image_ref":                "kubelet's own note for its pod status",
+	"Image.username":                     "and uid exclude each other: TestEncodeImageUser",
+	"Image.uid":                          "and username exclude each other: TestEncodeImageUser",
+	"Int64Value.value":                   "only below Image.uid",
+	"PodSandboxStats.windows":            "for Windows nodes",
+	"Metric.metric_type":                 "enum: TestMetrics",
+	"PodSandboxStatusResponse.timestamp": "with it kubelet runs init containers for ever: PodSandboxStatus",
 
 	// Enums whose one value of a full sample is CRI's zero: the tables of
 	// TestEncodeStates and TestEncodeNamespaces have all values.

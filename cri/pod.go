@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"slices"
 
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/berth-runtime/berth/sandbox/spec"
@@ -71,20 +72,22 @@ func (s *runtimeService) RemovePodSandbox(ctx context.Context, req *v1.RemovePod
 	return &v1.RemovePodSandboxResponse{}, nil
 }
 
-// PodSandboxStatus gives the pod and its containers, all of one moment, and a time
-// that this moment is not before: with evented PLEG, kubelet then asks for no
-// container on its own.
+// PodSandboxStatus gives the pod and its containers, all of one moment, the newest first: kubelet takes
+// the first of a name for the one that counts.
+//
+// It has no timestamp. One tells kubelet, with its gate EventedPLEG, to ask for no container on its own; then kubelet
+// 1.37 keeps no list of the containers that are of the current sandbox (ActiveContainerStatuses, GetPodStatus in
+// kuberuntime_manager.go), and runs a pod's init containers for ever. Without one it asks for each, and all is well.
 func (s *runtimeService) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusRequest) (*v1.PodSandboxStatusResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
-	at := s.now()
 	pod, containers, err := s.pods.Pod(req.PodSandboxId)
 	if err != nil {
 		return nil, err
 	}
-	out := &v1.PodSandboxStatusResponse{Status: encodePodStatus(pod), Timestamp: encodeTime(at)}
-	for _, c := range containers {
+	out := &v1.PodSandboxStatusResponse{Status: encodePodStatus(pod)}
+	for _, c := range slices.Backward(containers) {
 		out.ContainersStatuses = append(out.ContainersStatuses, encodeContainerStatus(c))
 	}
 	if !req.Verbose {

@@ -2,6 +2,7 @@ package blackbox
 
 import (
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -215,5 +216,29 @@ func TestRootLists(t *testing.T) {
 	_, err := d.Runtime.StartContainer(d.Context(), &cri.StartContainerRequest{ContainerId: created.ID})
 	if err == nil {
 		t.Error("a container was started in a pod that is stopped")
+	}
+}
+
+// TestRootPodStatusOrder: kubelet takes the first container of a name in a pod's status for the one that counts.
+func TestRootPodStatusOrder(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("order")))
+	var ids []string
+	for attempt := range uint32(3) {
+		config := harness.ContainerConfig("c", "true")
+		config.Metadata.Attempt = attempt
+		c := pod.Run(config)
+		c.Wait()
+		ids = append(ids, c.ID)
+	}
+	r, err := d.Runtime.PodSandboxStatus(d.Context(), &cri.PodSandboxStatusRequest{PodSandboxId: pod.ID})
+	check(t, err)
+	var got []string
+	for _, c := range r.ContainersStatuses {
+		got = append(got, c.Id)
+	}
+	slices.Reverse(ids)
+	if !slices.Equal(got, ids) {
+		t.Errorf("the containers are %q, wanted the newest first: %q", got, ids)
 	}
 }
