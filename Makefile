@@ -8,10 +8,10 @@ GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 # Both programs are static, and the same bytes wherever they are built.
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
 # Tests that run a daemon and look for what it left on the machine: one at a time.
-BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/...
-UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|blackbox|crash|safety)')
+BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/... ./test/fuzz/...
+UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|blackbox|crash|safety|fuzz)')
 
-.PHONY: FORCE test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest bench bench-check lint cross install clean
+.PHONY: FORCE test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check lint cross install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ test-kubelet: deps build tools ## static pods on a real kubelet; FOCUS=Pods/prob
 $(KUBELET):
 	mkdir -p .cache
 	CGO_ENABLED=0 $(GO) build -C hack/tools/kubelet -trimpath -ldflags='$(KUBELET_LD)' -o $(CURDIR)/$@ .
+
+FUZZTIME ?= 20s
+fuzz: deps build ## requests of every method, made up and mutilated, to a running daemon for FUZZTIME (as root)
+	$(GO) test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) -parallel 2 ./test/fuzz
 
 $(BIN)/vm: FORCE
 	$(GO) build -o $@ ./hack/vm
