@@ -14,7 +14,7 @@ import (
 func (n *Network) Check(ctx context.Context, a Attachment) error {
 	n.life.RLock()
 	defer n.life.RUnlock()
-	i, err := n.intents.read(a.ID)
+	i, err := n.book.intents.read(a.ID)
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (n *Network) Check(ctx context.Context, a Attachment) error {
 		return fmt.Errorf("check attachment %s: %w", a.ID, err)
 	}
 	defer func() { _ = pod.Close() }()
-	err = n.libcni(pod).CheckNetworkList(ctx, net.list, i.runtimeConf())
+	err = n.run.in(pod).CheckNetworkList(ctx, net.list, i.runtimeConf())
 	if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
 		return fmt.Errorf("check attachment %s to %s: %w", a.ID, net, err)
 	}

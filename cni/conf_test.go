@@ -96,7 +96,7 @@ func TestWatcherFollowsTheDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "yet", "net.d")
 	c := &confDir{dir: dir}
 	seen := make(chan string, 100)
-	w := newWatcher(dir, quiet(), func(context.Context) {
+	w := newWatcher(t.Context(), dir, quiet(), func(context.Context) {
 		name := ""
 		if n, err := c.get(); err == nil {
 			name = n.list.Name

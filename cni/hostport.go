@@ -133,16 +133,3 @@ func (n *Network) Reserve(a Attachment) error {
 		ID: a.ID, IfName: defaultInterface, PodNamespace: a.PodNamespace, PodName: a.PodName, HostNetwork: true, Ports: a.hostPorts(),
 	})
 }
-
-// claimRecorded gives the pods of an earlier daemon the ports that it gave them.
-func (n *Network) claimRecorded(ids []string) {
-	for _, id := range ids {
-		i, err := n.intents.read(id)
-		if err != nil || i == nil {
-			continue // torn: what it has is collected, or released by the configuration in force
-		}
-		if err := n.claims.take(id, i.PodNamespace+"/"+i.PodName, i.Ports); err != nil {
-			n.log.WithError(err).WithField("pod", id).Warn("two pods have a port of the host")
-		}
-	}
-}

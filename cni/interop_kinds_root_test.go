@@ -66,7 +66,7 @@ func TestRootTakeOverKinds(t *testing.T) {
 					t.Errorf("%s look different now:\n%s\nand before:\n%s", way[0].name, look, old)
 				}
 				looks[way[0].name] = look
-				w.reaper.Close() // at once, for the comparison
+				w.fabric.reaper.Close() // at once, for the comparison
 				if after := hostLooks(t, w.host); after != before {
 					t.Errorf("%s, released by %s, left on the host:\n%s\nbefore:\n%s", way[0].name, way[1].name, after, before)
 				}
@@ -86,7 +86,7 @@ func TestRootTakeOverKinds(t *testing.T) {
 
 func sides(w *world, bin, cache string) (ours, theirs side) {
 	return side{"ours", func(pod *link.Space) *libcni.CNIConfig {
-			return libcni.NewCNIConfigWithCacheDir([]string{filepath.Join(bin, "none")}, cache, &executor{plugins: w.plugins, pod: pod})
+			return libcni.NewCNIConfigWithCacheDir([]string{filepath.Join(bin, "none")}, cache, &executor{plugins: w.run.plugins, pod: pod})
 		}}, side{"theirs", func(*link.Space) *libcni.CNIConfig {
 			return libcni.NewCNIConfigWithCacheDir([]string{bin}, cache, nil)
 		}}

@@ -94,7 +94,7 @@ func TestRootTakeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours := side{"ours", func(pod *link.Space) *libcni.CNIConfig {
-		return libcni.NewCNIConfigWithCacheDir([]string{bin}, cache, &executor{plugins: w.plugins, pod: pod})
+		return libcni.NewCNIConfigWithCacheDir([]string{bin}, cache, &executor{plugins: w.run.plugins, pod: pod})
 	}}
 	theirs := side{"theirs", func(*link.Space) *libcni.CNIConfig {
 		return libcni.NewCNIConfigWithCacheDir([]string{bin}, cache, nil)

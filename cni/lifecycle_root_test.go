@@ -135,7 +135,7 @@ func TestRootTakenPortNamesHolder(t *testing.T) {
 func TestRootFailedAddLeavesNothing(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Builtin = false })
 	bin := t.TempDir()
-	w.cfg.BinDirs = []string{bin}
+	w.run.binDirs = []string{bin}
 	script := "#!/bin/sh\nif [ $CNI_COMMAND = ADD ]; then echo '{\"code\": 77, \"msg\": \"no such luck\"}'; exit 1; fi\n"
 	if err := os.WriteFile(filepath.Join(bin, "unlucky"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -281,7 +281,7 @@ func TestRootRestartKeepsPodsAndCollectsTheRest(t *testing.T) {
 	serve(t, kept.space, ":80")
 	// What a crash between two lines can leave: a lease, elements and a result without a record.
 	half := w.pod(t, "half", PortMapping{HostPort: 8003, ContainerPort: 80})
-	if err := w.intents.remove(half.ID); err != nil {
+	if err := w.book.intents.remove(half.ID); err != nil {
 		t.Fatal(err)
 	}
 	w.restart(t)

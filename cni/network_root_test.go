@@ -162,7 +162,7 @@ func join(a netip.Addr, port int) string { return netip.AddrPortFrom(a, uint16(p
 func (w *world) nothingLeft(t testing.TB) {
 	t.Helper()
 	w.life.Lock()
-	w.reaper.Close()
+	w.fabric.reaper.Close()
 	err := w.tidy()
 	w.life.Unlock()
 	if err != nil {
@@ -186,7 +186,7 @@ func (w *world) nothingLeft(t testing.TB) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	names, err := w.tables.Names()
+	names, err := w.fabric.tables.Names()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (w *world) foreign(t testing.TB, name, script string) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w.cfg.BinDirs = []string{bin}
+	w.run.binDirs = []string{bin}
 	if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -125,10 +125,10 @@ func TestRootStatus(t *testing.T) {
 	w.write(t, "10-net.conflist", `{"cniVersion":"1.1.0","name":"net","plugins":[{"type":"foreign"}]}`)
 	says("foreign")
 	w.foreign(t, "foreign", `echo '{"code":50,"msg":"agent is away"}'; [ $CNI_COMMAND != STATUS ]`)
-	w.refresh(context.Background())
+	w.networks.refresh(context.Background())
 	says("agent is away")
 	w.foreign(t, "foreign", "exit 0")
-	w.refresh(context.Background())
+	w.networks.refresh(context.Background())
 	says()
 }
 
@@ -143,7 +143,7 @@ func TestRootCheck(t *testing.T) {
 	}
 	p := w.pod(t, "p", port)
 	check(p, nil)
-	if err := w.tables.Release(builtinName, p.ID+"/eth0"); err != nil {
+	if err := w.fabric.tables.Release(builtinName, p.ID+"/eth0"); err != nil {
 		t.Fatal(err)
 	}
 	check(p, portmap.ErrMissing)

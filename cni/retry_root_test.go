@@ -25,7 +25,7 @@ func TestRootFailedDelIsRetried(t *testing.T) {
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		if ids, err := w.intents.list(); err == nil && len(ids) == 0 {
+		if ids, err := w.book.intents.list(); err == nil && len(ids) == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -43,9 +43,7 @@ func TestRootFailedDelIsRetried(t *testing.T) {
 func TestRootRetrySparesWhatIsAttachedAgain(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.pod(t, "p")
-	w.mu.Lock()
-	w.attached[p.ID] = false // as after a DEL that failed
-	w.mu.Unlock()
+	w.book.disown(p.ID) // as after a DEL that failed
 	w.retries.later(p.ID)
 	if _, err := w.Add(context.Background(), p.Attachment); err != nil {
 		t.Fatal(err)
@@ -53,7 +51,7 @@ func TestRootRetrySparesWhatIsAttachedAgain(t *testing.T) {
 	if err := w.retryDel(p.ID); err != nil {
 		t.Fatal(err)
 	}
-	if ids, err := w.intents.list(); err != nil || len(ids) != 1 {
+	if ids, err := w.book.intents.list(); err != nil || len(ids) != 1 {
 		t.Errorf("attachments %v, %v", ids, err)
 	}
 	w.del(t, p.Attachment)
@@ -78,13 +76,13 @@ func TestRootSweepLeavesRetriesAlone(t *testing.T) {
 	if err := w.Del(context.Background(), p.Attachment); err == nil {
 		t.Fatal("the DEL did not fail")
 	}
-	if err := w.sweep(context.Background()); err != nil {
+	if err := w.janitor.sweepNow(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if tries, err := os.ReadFile(count); err != nil || len(tries) != len("x\n") {
 		t.Errorf("%d bytes of tries, %v: the sweep asked the plugin", len(tries), err)
 	}
-	if ids, err := w.intents.list(); err != nil || len(ids) != 1 {
+	if ids, err := w.book.intents.list(); err != nil || len(ids) != 1 {
 		t.Errorf("attachments %v, %v: the sweep forgot it", ids, err)
 	}
 	if err := w.retryDel(p.ID); err != nil {
@@ -95,10 +93,10 @@ func TestRootSweepLeavesRetriesAlone(t *testing.T) {
 
 // TestSweepKeepsNobodyWaiting: a plugin hangs with its pod half attached, and the sweep comes; other pods are attached nevertheless.
 func TestSweepKeepsNobodyWaiting(t *testing.T) {
-	n := &Network{closed: true}
+	n := &janitor{life: &sync.RWMutex{}, stopped: true}
 	n.life.RLock() // the pod whose plugin hangs
 	swept := make(chan error, 1)
-	go func() { swept <- n.sweep(t.Context()) }()
+	go func() { swept <- n.sweepNow(t.Context()) }()
 	for range 20 {
 		time.Sleep(5 * time.Millisecond)
 		other := make(chan struct{})
@@ -185,7 +183,7 @@ func TestRootSweep(t *testing.T) {
 	if err := os.WriteFile(stray, []byte(podID("nobody")+"\r\neth0"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.sweep(context.Background()); err != nil {
+	if err := w.janitor.sweepNow(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	leases, err := filepath.Glob(filepath.Join(w.dir, "networks/berth/[1f]*"))

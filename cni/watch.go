@@ -29,8 +29,8 @@ type watcher struct {
 	done   chan struct{}
 }
 
-func newWatcher(dir string, log logrus.FieldLogger, refresh func(context.Context)) *watcher {
-	ctx, cancel := context.WithCancel(context.Background())
+func newWatcher(ctx context.Context, dir string, log logrus.FieldLogger, refresh func(context.Context)) *watcher {
+	ctx, cancel := context.WithCancel(ctx)
 	w := &watcher{dir: filepath.Clean(dir), log: log, refresh: refresh, cancel: cancel, done: make(chan struct{})}
 	events, err := fsnotify.NewWatcher()
 	if err != nil {

@@ -142,8 +142,8 @@ func (p *Plugin) serve(ctx context.Context, conf *config, c *plugin.Call, v *pai
 	if err := p.router.Forward(gateways); err != nil {
 		return err
 	}
-	for name, addrs := range p.side.takeFresh() {
-		podif.Reachable(ctx, p.host, name, addrs)
+	for index, addrs := range p.side.takeFresh() {
+		podif.ReachableAt(ctx, p.host, index, addrs)
 	}
 	if !conf.IPMasq || conf.IPAM.Type == "" {
 		return nil

@@ -32,8 +32,8 @@ type hostSide struct {
 	host *link.Space
 
 	mu    sync.Mutex
-	known map[string]*known       // bridges by name
-	fresh map[string][]netip.Addr // addresses of bridges that were given just now, and that nobody has waited for
+	known map[string]*known    // bridges by name
+	fresh map[int][]netip.Addr // addresses of bridges, by index, that were given just now, and that nobody has waited for
 }
 
 // known is what a bridge was found or made to be.
@@ -199,7 +199,7 @@ func (s *hostSide) ensureGateways(conf *config, on netlink.Link, gateways []neti
 }
 
 // takeFresh returns the addresses that bridges were given since the last call: with the first port only a bridge has a carrier, and IPv6.
-func (s *hostSide) takeFresh() map[string][]netip.Addr {
+func (s *hostSide) takeFresh() map[int][]netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fresh := s.fresh
@@ -231,9 +231,9 @@ func (s *hostSide) addGateway(conf *config, on netlink.Link, gw netip.Prefix, ha
 		return fmt.Errorf("bridge %s: %w", name, err)
 	}
 	if s.fresh == nil {
-		s.fresh = map[string][]netip.Addr{}
+		s.fresh = map[int][]netip.Addr{}
 	}
-	s.fresh[name] = append(s.fresh[name], gw.Addr())
+	s.fresh[index] = append(s.fresh[index], gw.Addr())
 	// Without a MAC address set on purpose a bridge takes its lowest port's. One that we made has one.
 	if err := s.host.Netlink().LinkSetHardwareAddr(on, on.Attrs().HardwareAddr); err != nil {
 		return fmt.Errorf("pin MAC address of %s: %w", name, err)

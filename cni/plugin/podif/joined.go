@@ -16,39 +16,38 @@ const (
 	joinPoll = 50 * time.Microsecond
 )
 
-// Reachable returns when others can ask for the interface's IPv6 addresses: when the kernel has joined their solicited-node groups
+// Reachable returns when others can ask for the IPv6 addresses of a pod's interface: when the kernel has joined their solicited-node groups
 // (RFC 4291, section 2.7.1). It does that in a work queue of its own, also without duplicate address detection
 // (addrconf_dad_work), and a question that comes before it is lost: who asks tries again after a second. The wait is mostly
 // one look; after a second it is given up, as a lost packet is no reason to have no pod.
 func Reachable(ctx context.Context, pod *link.Space, name string, addrs []netip.Addr) {
-	want := map[netip.Addr]bool{}
-	for _, a := range addrs {
-		if a.Is6() {
-			want[solicited(a)] = true
-		}
-	}
-	if len(want) == 0 {
+	want := groups(addrs)
+	if len(want) == 0 || joined(pod, 0, want) { // a pod has few interfaces: cheaper than to ask which is which
 		return
 	}
-	if joined(pod, 0, want) {
-		return
+	if index, err := pod.Index(name); err == nil {
+		ReachableAt(ctx, pod, index, addrs)
 	}
-	index, err := pod.Index(name)
-	if err != nil {
+}
+
+// ReachableAt is Reachable for the interface with an index, also in a space with many.
+func ReachableAt(ctx context.Context, space *link.Space, index int, addrs []netip.Addr) {
+	want := groups(addrs)
+	if len(want) == 0 || joined(space, index, want) {
 		return
 	}
 	// An interface that asks for no MAC addresses answers to all, and joins no group (addrconf_join_solict).
-	if l, err := pod.LinkAt(index); err != nil || l == nil || l.Attrs().RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK) != 0 {
+	if l, err := space.LinkAt(index); err != nil || l == nil || l.Attrs().RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK) != 0 {
 		return
 	}
 	for _, a := range addrs { // what another interface has, this one joins no group for
-		if a.Is6() && !has(pod, index, a) {
+		if a.Is6() && !has(space, index, a) {
 			delete(want, solicited(a))
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
-	for wait := joinPoll; !joined(pod, index, want); wait *= 2 {
+	for wait := joinPoll; !joined(space, index, want); wait *= 2 {
 		select {
 		case <-ctx.Done():
 			return
@@ -57,13 +56,24 @@ func Reachable(ctx context.Context, pod *link.Space, name string, addrs []netip.
 	}
 }
 
+// groups are those of the IPv6 addresses.
+func groups(addrs []netip.Addr) map[netip.Addr]bool {
+	want := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		if a.Is6() {
+			want[solicited(a)] = true
+		}
+	}
+	return want
+}
+
 // joined says whether the interface with an index, or with 0 any one but lo, is in all groups, or nobody can tell.
 func joined(pod *link.Space, index int, want map[netip.Addr]bool) bool {
-	groups, err := pod.Groups6(index)
+	have, err := pod.Groups6(index)
 	if err != nil {
 		return true
 	}
-	for of, list := range groups {
+	for of, list := range have {
 		left := len(want)
 		for _, g := range list {
 			if want[g] {
@@ -74,7 +84,7 @@ func joined(pod *link.Space, index int, want map[netip.Addr]bool) bool {
 			return true
 		}
 	}
-	return false
+	return len(want) == 0
 }
 
 // loopback is lo's index in every namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).

@@ -115,6 +115,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err := c.Pod.AwaitUp(ctx, c.IfName); err != nil {
 		return nil, err
 	}
+	podif.ReachableAt(ctx, p.host, index.Index, gateways(result)) // the container asks for them
 	if !conf.IPMasq {
 		return result, nil
 	}
@@ -145,16 +146,23 @@ func (p *Plugin) setUpHost(name string, index int, result *types100.Result) erro
 	// Fails on a host without IPv6.
 	_ = p.host.SetSysctls("net/ipv6/conf/"+name, link.Sysctl{Name: "accept_dad", Value: "0"}, link.Sysctl{Name: "accept_ra", Value: "0"})
 	batch := p.host.Batch()
-	for _, ip := range result.IPs {
-		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok {
-			batch.AddAddress(index, whole(gw.Unmap()), false)
-		}
+	for _, gw := range gateways(result) {
+		batch.AddAddress(index, whole(gw), false)
 	}
 	batch.Up(index)
 	for _, r := range hostRoutes(result) {
 		batch.AddRoute(index, r)
 	}
 	return batch.Run()
+}
+
+func gateways(result *types100.Result) (out []netip.Addr) {
+	for _, ip := range result.IPs {
+		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok {
+			out = append(out, gw.Unmap())
+		}
+	}
+	return out
 }
 
 // hostRoutes lead from the host to the container's addresses. A route of an earlier container with the same address, whose end is not yet
