@@ -207,15 +207,18 @@ func (b *base) dropContainer(c *container) {
 	c.pod.mu.Unlock()
 }
 
-// down undoes what was done. What can't be undone stays on disk for the next
-// start of the daemon; kubelet knows nothing of the container.
+// down undoes what was done. What can't be undone stays with the pod, whose removal frees it, as does the next
+// start of the daemon; clients know nothing of the container.
 func (r *containerCreate) down(ctx context.Context) error {
 	err := r.tx.rollback(ctx)
 	if err == nil {
 		err = r.containers.records.removeContainer(r.c.pod.id, r.c.id)
 	}
+	if err != nil {
+		return err
+	}
 	r.containers.dropContainer(r.c)
-	return errors.Join(err, r.containers.moveContainer(r.c, containerAbort, nil))
+	return r.containers.moveContainer(r.c, containerAbort, nil)
 }
 
 func (r *containerCreate) intend() step {

@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -85,7 +87,7 @@ func TestTornEndOfALedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cut := len(whole) - 1; cut > 0; cut -= 7 {
+	for cut := len(whole) - 1; cut >= 0; cut-- {
 		write(t, r.path("p"), string(whole[:cut]))
 		again := newRecords(strings.TrimSuffix(r.dir, "/pods"))
 		mustLoad(t, again, "p")
@@ -95,6 +97,52 @@ func TestTornEndOfALedger(t *testing.T) {
 		got := mustLoad(t, again, "p")
 		if !reflect.DeepEqual(got.record, pod) || len(got.containers) != 1 || !reflect.DeepEqual(got.containers[0].record, container) {
 			t.Fatalf("cut at %d: %+v", cut, got)
+		}
+	}
+}
+
+// A byte that isn't what was written costs the line that it is in, at the most: what is read is the whole record or
+// none, and what is written next is read back.
+func TestWrongByteInALedger(t *testing.T) {
+	r := newTestRecords(t)
+	pod, container := samplePod(), sampleContainer()
+	if err := errors.Join(r.putPod(pod), r.putContainer(container)); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(r.path("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range whole {
+		for _, wrong := range []byte{0, '\n', ' ', whole[at] ^ 1} {
+			damaged := bytes.Clone(whole)
+			damaged[at] = wrong
+			write(t, r.path("p"), string(damaged))
+			again := newRecords(strings.TrimSuffix(r.dir, "/pods"))
+			got := mustLoad(t, again, "p")
+			inPod := at <= bytes.IndexByte(whole, '\n')
+			if !inPod && !reflect.DeepEqual(got.record, pod) {
+				t.Fatalf("byte %d, %q: the pod's record is %+v", at, wrong, got.record)
+			}
+			if got.record != nil && got.record.ID != "p" {
+				t.Fatalf("byte %d, %q: it is pod %s", at, wrong, got.record.ID)
+			}
+			for _, c := range got.containers {
+				if c.record != nil && (c.record.ID != c.id || c.record.PodID != "p") {
+					t.Fatalf("byte %d, %q: container %+v", at, wrong, c.record)
+				}
+			}
+			if err := errors.Join(again.putPod(pod), again.putContainer(container)); err != nil {
+				t.Fatal(err)
+			}
+			got = mustLoad(t, again, "p")
+			last := got.containers[len(got.containers)-1]
+			if i := slices.IndexFunc(got.containers, func(c savedContainer) bool { return c.id == "c" }); i >= 0 {
+				last = got.containers[i]
+			}
+			if !reflect.DeepEqual(got.record, pod) || !reflect.DeepEqual(last.record, container) {
+				t.Fatalf("byte %d, %q: afterwards %+v", at, wrong, got)
+			}
 		}
 	}
 }

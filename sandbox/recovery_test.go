@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,14 +52,7 @@ func TestKillAtEveryOperation(t *testing.T) {
 		t.Run(fmt.Sprint(k), func(t *testing.T) {
 			w := newWorld(t)
 			first := w.start()
-			first.eventually("start is over", func() error {
-				select {
-				case <-first.m.swept:
-					return nil
-				default:
-					return errors.New("it sweeps")
-				}
-			})
+			first.swept()
 			first.mu.Lock()
 			first.dieAt = len(first.ops) + k
 			first.mu.Unlock()
@@ -258,6 +250,32 @@ func TestTornRecordsAreCleaned(t *testing.T) {
 			if name == "container" {
 				second.begin(second.create(pod, containerConfig("c")))
 			}
+		})
+	}
+}
+
+// A ledger that ends anywhere, as after a power loss, is the end of its pod or of its container, or of nothing; all
+// that they had is freed.
+func TestLedgerEndsAnywhere(t *testing.T) {
+	const cuts = 60
+	for i := range cuts {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			w, pod, _ := orphaned(t)
+			ledger := filepath.Join(w.dir, "pods", pod)
+			whole, err := os.ReadFile(ledger)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, ledger, string(whole[:len(whole)*i/cuts]))
+			d := w.start()
+			d.settled()
+			for _, p := range d.m.Pods(PodFilter{}) {
+				if p.ID != pod {
+					t.Errorf("pod %s is another's", p.ID)
+				}
+			}
+			d.clear()
+			d.settled()
 		})
 	}
 }

@@ -192,3 +192,24 @@ func TestWhatCannotBeUndoneIsShown(t *testing.T) {
 	}
 	d.settled()
 }
+
+// A creation whose undoing fails is nothing to clients; it goes with its pod, and the name is free meanwhile.
+func TestWhatOfACreationCannotBeUndone(t *testing.T) {
+	d := newWorld(t).start()
+	pod := d.runPod(podConfig("web"))
+	d.fail("mount snapshot", errFault)
+	d.fail("delete cgroup", errFault)
+	if _, err := d.m.CreateContainer(t.Context(), pod, containerConfig("c")); !errors.Is(err, errFault) {
+		t.Fatalf("got %v", err)
+	}
+	d.fail("mount snapshot", nil)
+	d.fail("delete cgroup", nil)
+	if got := d.m.Containers(ContainerFilter{}); len(got) != 0 {
+		t.Errorf("shown: %v", got)
+	}
+	d.begin(d.create(pod, containerConfig("c")))
+	if err := d.m.RemovePod(t.Context(), pod); err != nil {
+		t.Error(err)
+	}
+	d.settled()
+}

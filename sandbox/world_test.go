@@ -109,9 +109,13 @@ type daemon struct {
 	m     *Manager
 	exits chan keeper.Exit
 
-	ops     []string
-	faults  map[string]error
-	dieAt   int // number of the operation before which it is killed; 0: never
+	ops    []string
+	faults map[string]error
+	dieAt  int // number of the operation before which it is killed; 0: never
+
+	failFrom, failTo int         // numbers of operations that fail
+	chance           func() bool // whether one fails; nil: never
+
 	dead    bool
 	failure chan struct{} // closed when dead
 }
@@ -233,6 +237,9 @@ func (d *daemon) at(op string) error {
 	if d.dieAt == len(d.ops) {
 		d.die()
 		return errDead
+	}
+	if n := len(d.ops); d.failFrom > 0 && n >= d.failFrom && n <= d.failTo || d.chance != nil && d.chance() {
+		return fmt.Errorf("%s: %w", op, errFault)
 	}
 	err := d.faults[op]
 	if errors.Is(err, keeper.ErrInterrupted) {
@@ -454,7 +461,9 @@ func (h fakeHost) markCgroup(path string) error {
 func (h fakeHost) cgroup(string) *cgroup.Group { return nil }
 
 func (h fakeHost) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
+	h.mu.Lock()
 	old := h.limits[path]
+	h.mu.Unlock()
 	return func() error { return h.do("take back", func() { h.limits[path] = old }) }, h.do("update cgroup", func() { h.limits[path] = r })
 }
 
@@ -782,7 +791,8 @@ func (d *daemon) leaks() []string {
 		leak("cgroup", path, running[id] || created[id] || ready[id])
 	}
 	for id := range d.snapshots {
-		leak("snapshot", id, all[id])
+		owner, _, _ := strings.Cut(id, "-") // of an image volume: viewKey
+		leak("snapshot", id, all[owner])
 	}
 	for key, k := range d.kept {
 		switch kind(key) {
