@@ -104,7 +104,11 @@ func faultCases(dir string) map[string]func() (*spec.Pod, *spec.Container) {
 func everyOperation(t *testing.T, f func(t *testing.T, d *daemon, pod *spec.Pod, container *spec.Container, k int) (faulty bool)) {
 	for name, config := range faultCases(t.TempDir()) {
 		t.Run(name, func(t *testing.T) {
-			for k, faulty := 1, true; faulty && !t.Failed(); k++ {
+			step := 1
+			if testing.Short() {
+				step = 4
+			}
+			for k, faulty := 1, true; faulty && !t.Failed(); k += step {
 				if k > 200 {
 					t.Fatal("no end in sight")
 				}
