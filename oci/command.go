@@ -12,7 +12,8 @@ import (
 // Command is what PrepareCommand needs. All files stay the caller's.
 type Command struct {
 	Args, Env             []string // Args[0] is the absolute path of a program of the host's
-	Stdin, Stdout, Stderr *os.File // nil: /dev/null
+	Stdin, Stdout, Stderr *os.File // nil: /dev/null; not used with Terminal
+	Terminal              *Terminal
 	// Mounts are what the program alone sees, in order.
 	Mounts []CommandMount
 }
@@ -31,6 +32,10 @@ func (n *Node) PrepareCommand(in Command) (*Launch, error) {
 	bag := newBag()
 	c := program.Command{Args: in.Args, Env: in.Env}
 	err := func() error {
+		if t := in.Terminal; t != nil {
+			c.TTY = true
+			in.Stdin, in.Stdout, in.Stderr = t.Slave, t.Slave, t.Slave
+		}
 		if err := bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
 			return err
 		}

@@ -122,9 +122,6 @@ func (cs *containers) newContainerRecord(p *pod, config *spec.Container, now tim
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", config.Image.Image, err)
 	}
-	if err := checkForeign(p, config); err != nil {
-		return nil, err
-	}
 	if err := cs.checkHost(p, config); err != nil {
 		return nil, err
 	}

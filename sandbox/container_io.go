@@ -12,18 +12,16 @@ import (
 // write end of its standard input, or its terminal's master.
 const heldInput = "input"
 
-// openOutputs makes what the process reads and writes, and opens the log.
-func (s *start) openOutputs(in *oci.Container, out *keeper.Launch) (err error) {
-	if s.c.config.TTY {
-		err = s.openTerminal(in, out)
-	} else {
+// openOutputs makes what the process reads and writes, and opens the log. Another runtime makes the terminal itself.
+func (s *start) openOutputs(in *oci.Container, out *keeper.Launch, another bool) (err error) {
+	switch {
+	case !s.c.config.TTY:
 		err = s.openPipes(in, out)
+	case !another:
+		err = s.openTerminal(in, out)
 	}
 	if err != nil {
 		return err
-	}
-	if s.input != nil {
-		out.Hold = map[string]*os.File{heldInput: s.input}
 	}
 	if s.c.record.LogPath == "" {
 		return nil
@@ -48,9 +46,15 @@ func (s *start) openTerminal(in *oci.Container, out *keeper.Launch) error {
 			s.files = append(s.files, f)
 		}
 	}
-	s.setInput(t.Master)
-	out.Streams = []keeper.Stream{{Name: "stdout", File: t.Master}}
+	s.readTerminal(t, out)
 	return nil
+}
+
+// readTerminal makes a terminal the process's input and output.
+func (s *start) readTerminal(t *oci.Terminal, out *keeper.Launch) {
+	s.setInput(t.Master)
+	out.Hold = map[string]*os.File{heldInput: t.Master}
+	out.Streams = []keeper.Stream{{Name: "stdout", File: t.Master}}
 }
 
 // openPipes makes the pipes of a process without a terminal. Without stdin it
@@ -63,6 +67,7 @@ func (s *start) openPipes(in *oci.Container, out *keeper.Launch) error {
 		}
 		s.files = append(s.files, read)
 		s.setInput(write)
+		out.Hold = map[string]*os.File{heldInput: write}
 		in.Stdin = read
 	}
 	for _, stream := range []struct {

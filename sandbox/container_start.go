@@ -212,14 +212,14 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 		return err
 	}
 	out := keeper.Launch{Key: s.c.id, MaxLine: s.containers.cfg.MaxLogLine, Timed: true}
-	if err = s.openOutputs(&in, &out); err != nil {
-		return err
-	}
-	gathered()
 	f, err := s.containers.runtimes.foreignOf(s.c.pod)
+	if err == nil {
+		err = s.openOutputs(&in, &out, f != nil)
+	}
 	if err != nil {
 		return err
 	}
+	gathered()
 	if f != nil {
 		return f.start(ctx, s, in, out)
 	}

@@ -142,10 +142,7 @@ func (ss *sessions) launchExec(ctx context.Context, c *container, in execCommand
 		return nil, err
 	}
 	if f != nil {
-		if in.terminal != nil {
-			return nil, fmt.Errorf("terminals are not had with runtime %s: %w", f.name, ErrState)
-		}
-		return f.exec(ctx, c, in.key, in.args, oci.Command{Stdin: in.stdin, Stdout: in.stdout, Stderr: in.stderr})
+		return f.exec(ctx, c, in.key, in.args, oci.Command{Stdin: in.stdin, Stdout: in.stdout, Stderr: in.stderr, Terminal: in.terminal})
 	}
 	s, err := ss.builder.specOf(c)
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"os"
 	"sync"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
@@ -74,6 +76,7 @@ func (ss *sessions) execStreams(ctx context.Context, c *container, cmd []string,
 		return 0, errors.Join(context.Cause(ctx), err)
 	}
 	defer exec.proc.release()
+	session.resized = exec.resize
 	session.run()
 	exit, err := ss.parts.Keeper.Wait(ctx, in.key)
 	if err != nil {
@@ -90,6 +93,7 @@ func (ss *sessions) execStreams(ctx context.Context, c *container, cmd []string,
 type session struct {
 	log     logrus.FieldLogger
 	streams Streams
+	resized func(TerminalSize) error // has what else is to know of the terminal's size; nil: nobody
 
 	input   *os.File // what the process reads: a pipe's write end, or the terminal's master
 	outputs []passing
@@ -135,12 +139,25 @@ func (s *session) open(ss *sessions, c *container, in *execCommand) error {
 	return nil
 }
 
+// terminalFor makes the terminal of an exec: in the container, or where another runtime makes that, one of the host's for
+// the runtime's own process.
+func (ss *sessions) terminalFor(c *container, target *process, built *specs.Spec) (*oci.Terminal, error) {
+	f, err := ss.runtimes.foreignOf(c.pod)
+	if err != nil {
+		return nil, err
+	}
+	if f != nil {
+		return oci.TerminalFor(&specs.Spec{})
+	}
+	return ss.host.joinTerminal(target, built)
+}
+
 func (s *session) openTerminal(ss *sessions, c *container, in *execCommand) error {
 	built, err := ss.builder.specOf(c)
 	if err != nil {
 		return err
 	}
-	t, err := ss.host.joinTerminal(in.target, built)
+	t, err := ss.terminalFor(c, in.target, built)
 	if err != nil {
 		return err
 	}
@@ -193,7 +210,11 @@ func (s *session) follow() {
 				s.hangUp()
 				return
 			}
-			if err := resize(s.input, size); err != nil {
+			err := resize(s.input, size)
+			if s.resized != nil {
+				err = errors.Join(err, s.resized(size))
+			}
+			if err != nil {
 				s.log.WithFields(logrus.Fields{"op": "resize terminal", "error": err}).Debug("terminal not resized")
 			}
 		case <-s.done:

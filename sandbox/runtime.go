@@ -133,15 +133,6 @@ func (rt *runtimes) checkRuntime(config *spec.Pod) error {
 	return nil
 }
 
-// checkForeign is what is known to be impossible for a container of a pod with a handler.
-func checkForeign(p *pod, config *spec.Container) error {
-	name := p.config.RuntimeHandler
-	if name != "" && name != Handler && config.TTY {
-		return &spec.FieldError{Field: "tty", Value: "true", Rule: fmt.Sprintf("is not possible with runtime handler %q", name)}
-	}
-	return nil
-}
-
 // root is where the runtime keeps its state, which ends with the boot as containers do.
 func (f *foreign) root() string { return filepath.Join(f.runtimes.cfg.State, "runtimes", f.name) }
 
@@ -253,15 +244,31 @@ func (f *foreign) start(ctx context.Context, s *start, in oci.Container, out kee
 	dir := f.bundle(s.c)
 	create := command{
 		key: runtimeKey("create", s.c), log: filepath.Join(dir, "create.log"),
-		args:    []string{"create", "--bundle=" + dir, "--pid-file=" + filepath.Join(dir, "pid"), s.c.id},
+		args:    []string{"create", "--bundle=" + dir, "--pid-file=" + filepath.Join(dir, "pid")},
 		Command: oci.Command{Stdin: in.Stdin, Stdout: in.Stdout, Stderr: in.Stderr, Mounts: mounts},
 	}
+	var terminal *console
+	if s.c.config.TTY {
+		if terminal, err = listenConsole(dir); err != nil {
+			return err
+		}
+		defer terminal.close()
+		create.args = append(create.args, "--console-socket="+terminal.path())
+	}
+	create.args = append(create.args, s.c.id)
 	created := s.tx.watch.lap(f.name + " create")
 	err = f.run(ctx, create, s.note())
 	created()
 	err = errors.Join(err, s.c.closeRoot())
 	if err != nil {
 		return err
+	}
+	if terminal != nil {
+		t, err := terminal.receive()
+		if err != nil {
+			return fmt.Errorf("%s create: %w", f.name, err)
+		}
+		s.readTerminal(t, &out)
 	}
 	proc, err := openProcess(filepath.Join(dir, "pid"))
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -20,15 +22,18 @@ type execution struct {
 	// that of a command that could not be executed at all.
 	kill   func() error
 	finish func() error
+	// resize tells a terminal of the command's own its size; nil: it has none beside the client's.
+	resize func(TerminalSize) error
 }
 
-// exec begins a command in a container. The runtime's process stays, and ends as the command does.
+// exec begins a command in a container. The runtime's process stays, and ends as the command does. On a terminal, which is one
+// of the host's, it passes on what comes between that and the one that it makes inside.
 func (f *foreign) exec(ctx context.Context, c *container, key string, cmd []string, io oci.Command) (*execution, error) {
 	s, err := f.runtimes.builder.specOf(c)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(f.runtimes.parts.Programs.Clamp(spec.ExecProcess(s, cmd, false)))
+	text, err := json.Marshal(f.runtimes.parts.Programs.Clamp(spec.ExecProcess(s, cmd, io.Terminal != nil)))
 	if err != nil {
 		return nil, fmt.Errorf("write process: %w", err)
 	}
@@ -53,7 +58,37 @@ func (f *foreign) exec(ctx context.Context, c *container, key string, cmd []stri
 	if err != nil {
 		return nil, errors.Join(err, finish())
 	}
-	return &execution{proc: proc, finish: finish, kill: func() error { return errors.Join(killExec(ctx, pid), proc.killGroup()) }}, nil
+	e := &execution{proc: proc, finish: finish, kill: func() error { return errors.Join(killExec(ctx, pid), proc.killGroup()) }}
+	if io.Terminal != nil {
+		e.resize = func(to TerminalSize) error { return resizeExec(pid, to) }
+	}
+	return e, nil
+}
+
+// resizeExec tells the terminal of the process that an exec became its size. runc does so by itself when that of its own
+// terminal changes, crun (1.8 at least) only at the beginning.
+//
+// The terminal is what the process has as its standard input: its descriptor is copied (pidfd_getfd(2), Linux 5.6), not opened
+// by its name, for it is the container's to choose what that is.
+func resizeExec(pidFile string, to TerminalSize) error {
+	inside, err := openProcess(pidFile)
+	if err != nil {
+		return nil // not there yet: it begins with the size of its runtime's
+	}
+	defer inside.PidFD.Close()
+	fd, err := unix.PidfdGetfd(int(inside.PidFD.Fd()), 0, 0)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
+		return nil // it has ended, or closed its input
+	}
+	if err != nil {
+		return fmt.Errorf("copy terminal of process %d: %w", inside.PID, err)
+	}
+	terminal := os.NewFile(uintptr(fd), "terminal")
+	defer terminal.Close()
+	if err := resize(terminal, to); err != nil && !errors.Is(err, unix.ENOTTY) {
+		return err
+	}
+	return nil
 }
 
 // killExec kills the process that an exec became inside, which the end of the runtime's would leave alone, and its

@@ -12,6 +12,7 @@ type Command struct {
 	Args   []string // Args[0] is an absolute path
 	Env    []string
 	Mounts []Attach // in order
+	TTY    bool     // the slots for standard input and output are a terminal, which becomes the session's
 }
 
 // Attach is a detached mount, in the slot that AttachSlot names, for a path of the host.
@@ -45,6 +46,9 @@ func CompileCommand(in Command) (*Program, error) {
 	b.labelf("set up standard input and output")
 	for i, n := range []string{"stdin", "stdout", "stderr"} {
 		b.call(unix.SYS_DUP3, b.fd(n), num(int64(i)), num(0))
+	}
+	if in.TTY {
+		b.call(unix.SYS_IOCTL, num(0), flags(unix.TIOCSCTTY, "TIOCSCTTY"), num(0))
 	}
 	b.call(unix.SYS_CLOSE_RANGE, num(3), flags(1<<32-1, "~0"), flags(unix.CLOSE_RANGE_CLOEXEC, "CLOEXEC"))
 	b.labelf("execute %s", strings.Join(in.Args, " "))

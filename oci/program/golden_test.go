@@ -76,6 +76,9 @@ var golden = map[string]func() (*Program, error){
 		c.CgroupV1 = []string{"cpu,cpuacct", "memory", "name=systemd"}
 		return CompileContainer(c)
 	},
+	"command-terminal": func() (*Program, error) {
+		return CompileCommand(Command{Args: []string{"/usr/bin/crun", "exec", "id"}, TTY: true})
+	},
 	"command": func() (*Program, error) {
 		return CompileCommand(Command{
 			Args: []string{"/usr/bin/crun", "create", "id"}, Env: []string{"PATH=/bin"},

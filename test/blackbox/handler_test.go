@@ -135,10 +135,6 @@ func TestRootHandlerRefusals(t *testing.T) {
 		_, err := d.Runtime.RunPodSandbox(d.Context(), &cri.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
 		wantError(t, err, codes.InvalidArgument, "userns_options", "is not possible with runtime handler", handler)
 		pod := d.RunPodBy(handler, harness.OnHostNetwork(d.PodConfig(handler)))
-		terminal := harness.ContainerConfig("terminal", "true")
-		terminal.Tty = true
-		_, err = d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: terminal, SandboxConfig: pod.Config})
-		wantError(t, err, codes.InvalidArgument, "tty", "is not possible with runtime handler", handler)
 		missing := harness.ContainerConfig("missing", "")
 		missing.Command = []string{"/no/such/program"}
 		c := pod.Create(missing)
