@@ -74,8 +74,8 @@ FORCE:
 
 # Of test/blackbox, what cgroups and the kernel have a part in.
 V2 := ./oci ./oci/apparmor ./oci/cgroup ./oci/launch ./oci/mount ./sandbox
-V2_BLACKBOX := Cgroup|Resource|RootUpdate|OOM|ContainerLife|ExitCodes|SharedPID|ExecSync|ExecTimeout|StopSignal|Volumes|Propagation|TestRootSecurity$$|Privileged|ImageVolume|Terminal|UserNamespace|PrivateCgroups|AppArmor|Handler|HugePages
-V2_SYSTEMD := Scope|Slice|RootCreate|RootKill|RootUpdate|Cgroup|Resource|OOM|ContainerLife|SharedPID
+V2_BLACKBOX := Cgroup|Stats|Metrics|TestRootCadvisor|Resource|RootUpdate|OOM|ContainerLife|ExitCodes|SharedPID|ExecSync|ExecTimeout|StopSignal|Volumes|Propagation|TestRootSecurity$$|Privileged|ImageVolume|Terminal|UserNamespace|PrivateCgroups|AppArmor|Handler|HugePages
+V2_SYSTEMD := Scope|Stats|Metrics|TestRootCadvisor|Slice|RootCreate|RootKill|RootUpdate|Cgroup|Resource|OOM|ContainerLife|SharedPID
 # What may be skipped in a machine, as another has what it needs: any other skip fails.
 MAYSKIP := ^nothing$$
 VM_TEST = $(GO) run ./hack/gotest -noskip -mayskip '$(MAYSKIP)' -again -- -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/$(BIN)/vm exec'

@@ -11,6 +11,12 @@ import (
 // start runs a node that pulls from a registry of its own.
 func start(t *testing.T, gates map[string]bool) *Node {
 	t.Helper()
+	return startWith(t, "", gates)
+}
+
+// startWith has more in the daemon's configuration.
+func startWith(t *testing.T, config string, gates map[string]bool) *Node {
+	t.Helper()
 	harness.NeedRoot(t)
 	program(t) // skips before anything is built
 	server, builder, err := registry.StartFull()
@@ -25,5 +31,5 @@ func start(t *testing.T, gates map[string]bool) *Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	return Start(t, harness.Start(t, harness.Options{Registry: server, Pull: []string{images.Busybox}}), gates)
+	return Start(t, harness.Start(t, harness.Options{Registry: server, Pull: []string{images.Busybox}, Config: config}), gates)
 }
