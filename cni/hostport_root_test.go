@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
@@ -19,7 +20,7 @@ func TestRootHostPortsBothFamilies(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := netip.MustParsePrefix(end[1])
-		if err := space.AddAddress(index, p, false); err != nil {
+		if err := linktest.AddAddress(space, index, p); err != nil {
 			t.Fatal(err)
 		}
 		if err := space.AwaitUp(t.Context(), end[0]); err != nil {

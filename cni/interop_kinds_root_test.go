@@ -136,17 +136,17 @@ func uplink(t *testing.T, host *link.Space) {
 	far := linktest.Open(t, path)
 	for i, name := range []string{"uplink", "spare"} {
 		v := link.Veth{Name: name, MAC: link.RandomMAC(), Pod: far, PodName: fmt.Sprintf("eth%d", i), PodMAC: link.RandomMAC()}
-		if err := host.AddVeth(v); err != nil {
+		if err := linktest.AddVeth(host, v); err != nil {
 			t.Fatal(err)
 		}
-		if err := host.UpPort(name, link.Port{}); err != nil {
+		if err := linktest.UpPort(host, name, link.Port{}); err != nil {
 			t.Fatal(err)
 		}
 		index, err := far.Index(v.PodName)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := far.Up(index); err != nil {
+		if err := linktest.Up(far, index); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,7 +174,7 @@ func uplinked(t *testing.T, host *link.Space, address string) {
 	if err := host.DeleteAddress(index, netip.MustParsePrefix("192.0.2.1/24")); err != nil {
 		t.Fatal(err)
 	}
-	if err := host.AddAddress(index, p, false); err != nil {
+	if err := linktest.AddAddress(host, index, p); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -18,7 +18,7 @@ func (w *world) outside(t testing.TB) *link.Space {
 	t.Helper()
 	path, _ := linktest.Pod(t)
 	far := linktest.Open(t, path)
-	err := w.host.AddVeth(link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "eth0", PodMAC: link.RandomMAC()})
+	err := linktest.AddVeth(w.host, link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "eth0", PodMAC: link.RandomMAC()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,10 +27,10 @@ func (w *world) outside(t testing.TB) *link.Space {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := space.AddAddress(l.Attrs().Index, netip.MustParsePrefix(end[1]), false); err != nil {
+		if err := linktest.AddAddress(space, l.Attrs().Index, netip.MustParsePrefix(end[1])); err != nil {
 			t.Fatal(err)
 		}
-		if err := space.Up(l.Attrs().Index); err != nil {
+		if err := linktest.Up(space, l.Attrs().Index); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -40,6 +40,36 @@ func (c *Call) TellIPAM(ctx context.Context, command, ipam string) error {
 	return nil
 }
 
+// CheckIPAM is what the CHECK of a plugin with an IPAM plugin begins with: it returns the result of the ADD, after the IPAM plugin has checked
+// what it gave.
+func (c *Call) CheckIPAM(ctx context.Context, ipam string) (*types100.Result, error) {
+	result, err := Required(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	return result, c.TellIPAM(ctx, "CHECK", ipam)
+}
+
+// Leased is a plugin that holds nothing on the host but what its IPAM plugin gave: it has nothing else to be asked for or to collect. The
+// function reads a configuration, holds it against the plugin's rules, and returns its ipam.type.
+type Leased func(c *Call) (ipam string, err error)
+
+// Status holds the configuration against the plugin's rules, and asks the IPAM plugin.
+func (l Leased) Status(ctx context.Context, c *Call) error { return l.tell(ctx, c, "STATUS") }
+
+// GC has the IPAM plugin release the addresses of attachments that are not valid.
+func (l Leased) GC(ctx context.Context, c *Call, _ []types.GCAttachment) error {
+	return l.tell(ctx, c, "GC")
+}
+
+func (l Leased) tell(ctx context.Context, c *Call, command string) error {
+	ipam, err := l(c)
+	if err != nil {
+		return err
+	}
+	return c.TellIPAM(ctx, command, ipam)
+}
+
 // Required is Previous where there must be one.
 func Required(config []byte) (*types100.Result, error) {
 	result, err := Previous(config)

@@ -29,7 +29,7 @@ func newPlugin(t *testing.T) (*Plugin, *link.Space) {
 func call(t *testing.T, host *link.Space, container, end, limits string) *plugin.Call {
 	path, _ := linktest.Pod(t)
 	pod := linktest.Open(t, path)
-	if err := host.AddVeth(link.Veth{Name: end, MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
+	if err := linktest.AddVeth(host, link.Veth{Name: end, MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
 		t.Fatal(err)
 	}
 	return &plugin.Call{Container: container, IfName: "eth0", NetNS: path, Pod: pod, Config: fmt.Appendf(nil,

@@ -227,7 +227,9 @@ func (s *hostSide) addGateway(conf *config, on netlink.Link, gw netip.Prefix, ha
 	if err := s.free(index, gw); err != nil {
 		return err
 	}
-	if err := s.host.AddAddress(index, gw, conf.EnableDAD); err != nil && !errors.Is(err, syscall.EEXIST) {
+	batch := s.host.Batch()
+	batch.AddAddress(index, gw, conf.EnableDAD)
+	if err := batch.Run(); err != nil {
 		return fmt.Errorf("bridge %s: %w", name, err)
 	}
 	if s.fresh == nil {

@@ -26,6 +26,7 @@ var (
 
 // Plugin is the host-device plugin.
 type Plugin struct {
+	plugin.Leased
 	host    *link.Space
 	sysctls *link.Sysctls
 	sys     sysfs
@@ -35,7 +36,7 @@ var _ plugin.Plugin = (*Plugin)(nil)
 
 // New moves interfaces of host, and writes containers' variables by sysctls. Both stay the caller's.
 func New(host *link.Space, sysctls *link.Sysctls) *Plugin {
-	return &Plugin{host: host, sysctls: sysctls, sys: "/sys"}
+	return &Plugin{Leased: leased, host: host, sysctls: sysctls, sys: "/sys"}
 }
 
 type config struct {
@@ -80,6 +81,14 @@ func parse(data []byte) (*config, error) {
 	return c, nil
 }
 
+func leased(c *plugin.Call) (string, error) {
+	conf, err := parse(c.Config)
+	if err != nil {
+		return "", err
+	}
+	return conf.IPAM.Type, nil
+}
+
 // Keys are those of the configuration.
 func (*Plugin) Keys() any { return config{} }
 
@@ -110,7 +119,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if taken, err := c.Pod.Link(c.IfName); err != nil || taken != nil {
 		return nil, errors.Join(err, fmt.Errorf("interface %s %w", c.IfName, podif.ErrExists))
 	}
-	if err := p.host.Move(l.Attrs().Index, c.Pod, c.IfName, l.Attrs().Name); err != nil {
+	if err := link.Move(p.host, l.Attrs().Index, c.Pod, c.IfName, l.Attrs().Name); err != nil {
 		return nil, err
 	}
 	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: l.Attrs().HardwareAddr.String(), Sandbox: c.NetNS}}
@@ -198,7 +207,7 @@ func (p *Plugin) moveOut(c *plugin.Call) error {
 	if name == "" {
 		return nil // not of an Add of ours: an Add that failed before it moved anything
 	}
-	return c.Pod.Move(l.Attrs().Index, p.host, name, "")
+	return link.Move(c.Pod, l.Attrs().Index, p.host, name, "")
 }
 
 // Check compares the interface with the result of the Add.
@@ -207,11 +216,8 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	result, err := plugin.Required(c.Config)
+	result, err := c.CheckIPAM(ctx, conf.IPAM.Type)
 	if err != nil {
-		return err
-	}
-	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
 		return err
 	}
 	l, err := c.Pod.Link(c.IfName)
@@ -225,22 +231,4 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 		return nil
 	}
 	return podif.Check(c.Pod, c.IfName, result)
-}
-
-// Status holds the configuration against the plugin's rules, and asks the IPAM plugin.
-func (p *Plugin) Status(ctx context.Context, c *plugin.Call) error {
-	conf, err := parse(c.Config)
-	if err != nil {
-		return err
-	}
-	return c.TellIPAM(ctx, "STATUS", conf.IPAM.Type)
-}
-
-// GC has the IPAM plugin release the addresses of attachments that are not valid.
-func (p *Plugin) GC(ctx context.Context, c *plugin.Call, _ []types.GCAttachment) error {
-	conf, err := parse(c.Config)
-	if err != nil {
-		return err
-	}
-	return c.TellIPAM(ctx, "GC", conf.IPAM.Type)
 }

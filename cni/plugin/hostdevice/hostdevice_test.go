@@ -36,7 +36,7 @@ func TestRootHostDevice(t *testing.T) {
 	host := linktest.Host(t)
 	far := linktest.Open(t, func() string { p, _ := linktest.Pod(t); return p }())
 	mac := link.RandomMAC()
-	if err := host.AddVeth(link.Veth{Name: "spare", MAC: mac, Pod: far, PodName: "far", PodMAC: link.RandomMAC()}); err != nil {
+	if err := linktest.AddVeth(host, link.Veth{Name: "spare", MAC: mac, Pod: far, PodName: "far", PodMAC: link.RandomMAC()}); err != nil {
 		t.Fatal(err)
 	}
 	path, _ := linktest.Pod(t)

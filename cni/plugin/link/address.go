@@ -53,19 +53,6 @@ func (s *Space) Addresses(index int) ([]Address, error) {
 	return out, nil
 }
 
-// AddAddress gives an interface an address. IPv6 ones are used at once, without duplicate address detection (IFA_F_NODAD),
-// unless detect is set.
-func (s *Space) AddAddress(index int, p netip.Prefix, detect bool) error {
-	addr := &netlink.Addr{IPNet: IPNet(p)}
-	if p.Addr().Is6() && !detect {
-		addr.Flags = unix.IFA_F_NODAD
-	}
-	if err := s.handle.AddrAdd(at(index), addr); err != nil {
-		return fmt.Errorf("add address %s: %w", p, err)
-	}
-	return nil
-}
-
 // DeleteAddress takes an address from an interface. One that is not there is no error.
 func (s *Space) DeleteAddress(index int, p netip.Prefix) error {
 	err := s.handle.AddrDel(at(index), &netlink.Addr{IPNet: IPNet(p)})

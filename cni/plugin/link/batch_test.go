@@ -23,7 +23,7 @@ func upPair(t *testing.T, host *link.Space, name string) (pod *link.Space, index
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := pod.Up(index); err != nil {
+	if err := linktest.Up(pod, index); err != nil {
 		t.Fatal(err)
 	}
 	return pod, index
@@ -194,7 +194,7 @@ func TestRootMove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := pod.Move(index, third, "net1", "eth0"); err != nil {
+	if err := link.Move(pod, index, third, "net1", "eth0"); err != nil {
 		t.Fatal(err)
 	}
 	l, err := third.Link("net1")
@@ -204,7 +204,7 @@ func TestRootMove(t *testing.T) {
 	if _, err := pod.Index("eth0"); err == nil {
 		t.Error("it is still where it was")
 	}
-	if err := third.Move(l.Attrs().Index, pod, "lo", ""); !errors.Is(err, syscall.EEXIST) {
+	if err := link.Move(third, l.Attrs().Index, pod, "lo", ""); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("to a name that is taken: %v", err)
 	}
 	if l, err := third.Link("net1"); err != nil || l == nil {

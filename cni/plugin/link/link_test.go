@@ -80,10 +80,10 @@ func pair(t *testing.T, host *link.Space, name string) (pod *link.Space, index i
 		t.Fatal(err)
 	}
 	v := link.Veth{Name: name, MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC(), MTU: 1400}
-	if err := host.AddVeth(v); err != nil {
+	if err := linktest.AddVeth(host, v); err != nil {
 		t.Fatal(err)
 	}
-	if err := host.UpPort(name, link.Port{}); err != nil {
+	if err := linktest.UpPort(host, name, link.Port{}); err != nil {
 		t.Fatal(err)
 	}
 	l, err := host.Link(name)
@@ -103,11 +103,11 @@ func TestRootVeth(t *testing.T) {
 	}
 	at := eth0.Attrs().Index
 	for _, s := range []string{"10.0.0.2/24", "fd00::2/64"} {
-		if err := pod.AddAddress(at, netip.MustParsePrefix(s), false); err != nil {
+		if err := linktest.AddAddress(pod, at, netip.MustParsePrefix(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := pod.Up(at); err != nil {
+	if err := linktest.Up(pod, at); err != nil {
 		t.Fatal(err)
 	}
 	have, err := pod.Addresses(at)

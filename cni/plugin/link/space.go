@@ -43,7 +43,7 @@ func Open(path string) (*Space, error) {
 		return nil, fmt.Errorf("open %s: %w", path, ErrGone)
 	}
 	s := &Space{path: path, file: file}
-	if err := s.connect(); err != nil {
+	if err := connect(s); err != nil {
 		_ = file.Close()
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func Current() (*Space, error) {
 	return Open("/proc/thread-self/ns/net")
 }
 
-func (s *Space) connect() error {
+func connect(s *Space) error {
 	return s.Do(func() error {
 		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {

@@ -60,13 +60,6 @@ func MACFor(ip netip.Addr) net.HardwareAddr {
 }
 
 // AddVeth makes the pair, both ends down. It is EEXIST when either name is taken.
-func (s *Space) AddVeth(v Veth) error {
-	b := s.Batch()
-	b.AddVeth(v)
-	return b.Run()
-}
-
-// AddVeth makes the pair, both ends down. It is EEXIST when either name is taken.
 func (b *Batch) AddVeth(v Veth) {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
@@ -101,13 +94,6 @@ func (b *Batch) AddVeth(v Veth) {
 type Port struct {
 	Hairpin  bool // packets may go back to where they came from
 	Isolated bool // no packets from and to other isolated ports
-}
-
-// UpPort brings the host's end of a pair up as a port of a bridge.
-func (s *Space) UpPort(name string, port Port) error {
-	b := s.Batch()
-	b.UpPort(name, port)
-	return b.Run()
 }
 
 // UpPort brings the host's end of a pair up as a port of a bridge. A port needs no address of its own, so the kernel is kept from
@@ -146,9 +132,6 @@ func (s *Space) request(kind, flags int) *nl.NetlinkRequest {
 	req.Sockets = s.sockets
 	return req
 }
-
-// Up brings the interface with an index up.
-func (s *Space) Up(index int) error { return s.handle.LinkSetUp(at(index)) }
 
 // Link returns the interface called name, nil when there is none.
 func (s *Space) Link(name string) (netlink.Link, error) {
@@ -198,45 +181,4 @@ func (s *Space) DeleteAt(index int) error {
 func missing(err error) bool {
 	var none netlink.LinkNotFoundError
 	return errors.As(err, &none) || errors.Is(err, syscall.ENODEV)
-}
-
-// Move takes the interface with an index into another namespace, where it is called name, has an alias ("" for none) and is down. It is
-// EEXIST, and nothing is changed, when the name is taken there.
-func (s *Space) Move(index int, to *Space, name, alias string) error {
-	l, err := s.LinkAt(index)
-	if err != nil {
-		return err
-	}
-	if l == nil {
-		return fmt.Errorf("move interface %d to %s: %w", index, name, syscall.ENODEV)
-	}
-	taken, err := to.Link(name)
-	if err != nil {
-		return err
-	}
-	if taken != nil {
-		return fmt.Errorf("move interface %s to %s: %w", l.Attrs().Name, name, syscall.EEXIST)
-	}
-	err = s.move(index, to, name, alias)
-	if err == nil {
-		return nil
-	}
-	// The kernel moves first, and renames then: what is there under its old name goes back.
-	if still, look := s.LinkAt(index); look != nil || still != nil {
-		return err
-	}
-	if half, look := to.Link(l.Attrs().Name); look == nil && half != nil {
-		err = errors.Join(err, to.move(half.Attrs().Index, s, l.Attrs().Name, l.Attrs().Alias))
-	}
-	return err
-}
-
-func (s *Space) move(index int, to *Space, name, alias string) error {
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	b := s.Batch()
-	b.add(unix.RTM_NEWLINK, 0, fmt.Sprintf("move interface %d to %s", index, name), msg,
-		nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(to.FD()))), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
-		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
-	return b.Run()
 }

@@ -4,7 +4,6 @@ package loopback
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -29,10 +28,9 @@ const index = 1
 
 // Up brings lo up in a pod. It may be called twice.
 func Up(pod *link.Space) error {
-	if err := pod.Up(index); err != nil {
-		return fmt.Errorf("bring up %s: %w", name, err)
-	}
-	return nil
+	b := pod.Batch()
+	b.Up(index)
+	return b.Run()
 }
 
 // Keys are those of the configuration.

@@ -59,10 +59,10 @@ func TestRootConfigure(t *testing.T) {
 	host := linktest.Host(t)
 	path, _ := linktest.Pod(t)
 	pod := linktest.Open(t, path)
-	if err := host.AddVeth(link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
+	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := host.UpPort("v0", link.Port{}); err != nil {
+	if err := linktest.UpPort(host, "v0", link.Port{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := pod.SetSysctls("net/ipv6/conf/eth0", link.Sysctl{Name: "disable_ipv6", Value: "1"}); err != nil {
@@ -107,10 +107,10 @@ func TestRootReachableKnowsWhenNotToWait(t *testing.T) {
 	host := linktest.Host(t)
 	path, _ := linktest.Pod(t)
 	pod := linktest.Open(t, path)
-	if err := host.AddVeth(link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
+	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := pod.AddAddress(1, netip.MustParsePrefix("fd00::2/64"), false); err != nil {
+	if err := linktest.AddAddress(pod, 1, netip.MustParsePrefix("fd00::2/64")); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()

@@ -223,11 +223,8 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	result, err := plugin.Required(c.Config)
+	result, err := c.CheckIPAM(ctx, conf.IPAM.Type)
 	if err != nil {
-		return err
-	}
-	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
 		return err
 	}
 	l, err := c.Pod.Link(c.IfName)

@@ -21,7 +21,7 @@ func TestRootForward(t *testing.T) {
 	path, _ := linktest.Pod(t)
 	far := linktest.Open(t, path)
 	for _, name := range []string{"hears", "deaf"} {
-		if err := host.AddVeth(link.Veth{Name: name, MAC: link.RandomMAC(), Pod: far, PodName: name, PodMAC: link.RandomMAC()}); err != nil {
+		if err := linktest.AddVeth(host, link.Veth{Name: name, MAC: link.RandomMAC(), Pod: far, PodName: name, PodMAC: link.RandomMAC()}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -35,10 +35,10 @@ func TestRootMacvlan(t *testing.T) {
 		t.Errorf("without a default route: %v", err)
 	}
 	far := linktest.Open(t, func() string { path, _ := linktest.Pod(t); return path }())
-	if err := host.AddVeth(link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "far", PodMAC: link.RandomMAC(), MTU: 1400}); err != nil {
+	if err := linktest.AddVeth(host, link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "far", PodMAC: link.RandomMAC(), MTU: 1400}); err != nil {
 		t.Fatal(err)
 	}
-	if err := host.UpPort("uplink", link.Port{}); err != nil {
+	if err := linktest.UpPort(host, "uplink", link.Port{}); err != nil {
 		t.Fatal(err)
 	}
 	for conf, want := range map[string]string{`,"master":"none"`: "master: none", `,"master":"uplink","mtu":1500`: "mtu: 1500"} {

@@ -20,6 +20,7 @@ var ErrNoMaster = errors.New("no such interface")
 
 // Plugin is one of the three plugins.
 type Plugin struct {
+	plugin.Leased
 	kind    Kind
 	host    *link.Space
 	sysctls *link.Sysctls
@@ -29,7 +30,15 @@ var _ plugin.Plugin = (*Plugin)(nil)
 
 // New makes interfaces of a kind on those of host, and writes containers' variables by sysctls. Both stay the caller's.
 func New(kind Kind, host *link.Space, sysctls *link.Sysctls) *Plugin {
-	return &Plugin{kind: kind, host: host, sysctls: sysctls}
+	return &Plugin{Leased: kind.leased, kind: kind, host: host, sysctls: sysctls}
+}
+
+func (k Kind) leased(c *plugin.Call) (string, error) {
+	conf, err := k.parse(c)
+	if err != nil {
+		return "", err
+	}
+	return conf.IPAM.Type, nil
 }
 
 // Keys are those of the configuration.
@@ -189,11 +198,8 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	result, err := plugin.Required(c.Config)
+	result, err := c.CheckIPAM(ctx, conf.IPAM.Type)
 	if err != nil {
-		return err
-	}
-	if err := c.TellIPAM(ctx, "CHECK", conf.IPAM.Type); err != nil {
 		return err
 	}
 	l, err := c.Pod.Link(c.IfName)
@@ -209,22 +215,4 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 		return err
 	}
 	return podif.Check(c.Pod, c.IfName, result)
-}
-
-// Status holds the configuration against the plugin's rules, and asks the IPAM plugin.
-func (p *Plugin) Status(ctx context.Context, c *plugin.Call) error {
-	conf, err := p.kind.parse(c)
-	if err != nil {
-		return err
-	}
-	return c.TellIPAM(ctx, "STATUS", conf.IPAM.Type)
-}
-
-// GC has the IPAM plugin release the addresses of attachments that are not valid.
-func (p *Plugin) GC(ctx context.Context, c *plugin.Call, _ []types.GCAttachment) error {
-	conf, err := p.kind.parse(c)
-	if err != nil {
-		return err
-	}
-	return c.TellIPAM(ctx, "GC", conf.IPAM.Type)
 }

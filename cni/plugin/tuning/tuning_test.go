@@ -82,7 +82,7 @@ func TestRootTuning(t *testing.T) {
 	host := linktest.Host(t)
 	path, _ := linktest.Pod(t)
 	pod := linktest.Open(t, path)
-	if err := host.AddVeth(link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
+	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()

@@ -5,6 +5,7 @@ package linktest
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -89,6 +90,34 @@ func In(t testing.TB, s *link.Space, fn func() error) {
 	if err := s.Do(fn); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// AddVeth makes a pair, both ends down.
+func AddVeth(s *link.Space, v link.Veth) error {
+	b := s.Batch()
+	b.AddVeth(v)
+	return b.Run()
+}
+
+// UpPort brings the host's end of a pair up as a port of a bridge.
+func UpPort(s *link.Space, name string, port link.Port) error {
+	b := s.Batch()
+	b.UpPort(name, port)
+	return b.Run()
+}
+
+// Up brings an interface up.
+func Up(s *link.Space, index int) error {
+	b := s.Batch()
+	b.Up(index)
+	return b.Run()
+}
+
+// AddAddress gives an interface an address, without duplicate address detection.
+func AddAddress(s *link.Space, index int, p netip.Prefix) error {
+	b := s.Batch()
+	b.AddAddress(index, p, false)
+	return b.Run()
 }
 
 func up(t testing.TB, s *link.Space) {
