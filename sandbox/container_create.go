@@ -110,7 +110,7 @@ func (r *containerCreate) up(ctx context.Context) error {
 		return err
 	}
 	// A cgroup on v1 takes as long as the root: the start has no time for it.
-	if err := r.tx.parallel(ctx, r.prepareRoot(), r.makeCgroup()); err != nil {
+	if err := r.tx.parallel(ctx, []step{r.prepareRoot()}, []step{r.makeCgroup()}); err != nil {
 		return err
 	}
 	return r.tx.sequence(ctx, r.prepareImageVolumes(), r.relabel(), r.build(), r.commit())

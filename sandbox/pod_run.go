@@ -121,14 +121,14 @@ func (ps *pods) runPod(ctx context.Context, config *spec.Pod) (string, error) {
 
 // up does the steps, and commits.
 func (r *podRun) up(ctx context.Context) error {
-	own := podNamespaces(r.p.config)
-	if err := r.tx.run(ctx, r.intend()); err != nil {
+	if err := r.tx.sequence(ctx, r.intend(), r.makeNamespaces(podNamespaces(r.p.config))); err != nil {
 		return err
 	}
-	if err := r.tx.parallel(ctx, r.makeNamespaces(own), r.prepareFiles()); err != nil {
+	// The network takes longest.
+	if err := r.tx.parallel(ctx, []step{r.attach()}, []step{r.prepareFiles(), r.hold()}); err != nil {
 		return err
 	}
-	if err := r.tx.parallel(ctx, r.attach(), r.hold()); err != nil {
+	if err := r.tx.run(ctx, r.writeHosts()); err != nil {
 		return err
 	}
 	if sharesPIDs(r.p.config) {
@@ -233,7 +233,7 @@ func (r *podRun) hold() step {
 func podKey(id string) string   { return "pod-" + id }
 func pauseKey(id string) string { return "pause-" + id }
 
-// attach gives the pod an address, and the hosts file that has it.
+// attach gives the pod an address.
 func (r *podRun) attach() step {
 	return step{
 		name: "attach to the network",
@@ -248,13 +248,20 @@ func (r *podRun) attach() step {
 				return err
 			}
 			r.ips = ips
-			if err := writeHosts(r.pods.cfg.podFiles(r.p.id), r.p.config, r.ips); err != nil {
-				return err
-			}
-			return r.pods.labelPodFile(r.p, hostsFile)
+			return nil
 		},
 		undo: func(ctx context.Context) error { return r.pods.detach(ctx, &r.p.record) },
 	}
+}
+
+// writeHosts makes the hosts file, which has the pod's address.
+func (r *podRun) writeHosts() step {
+	return step{name: "write the hosts file", do: func(context.Context) error {
+		if err := writeHosts(r.pods.cfg.podFiles(r.p.id), r.p.config, r.ips); err != nil {
+			return err
+		}
+		return r.pods.labelPodFile(r.p, hostsFile)
+	}}
 }
 
 // commit makes the pod ready, on disk and for all to see. Nothing that can fail

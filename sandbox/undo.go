@@ -65,14 +65,14 @@ func (t *transaction) sequence(ctx context.Context, steps ...step) error {
 // errGivenUp is why a step ends whose sibling has failed.
 var errGivenUp = errors.New("another step failed")
 
-// parallel does steps that don't depend on each other, and waits for all. One that fails ends the others'
+// parallel does sequences that don't depend on each other, and waits for all. One that fails ends the others'
 // context; what they say of that is not told.
-func (t *transaction) parallel(ctx context.Context, steps ...step) error {
+func (t *transaction) parallel(ctx context.Context, sequences ...[]step) error {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	errs := make([]error, len(steps))
+	errs := make([]error, len(sequences))
 	do := func(i int) {
-		err := t.run(ctx, steps[i])
+		err := t.sequence(ctx, sequences[i]...)
 		givenUp := errors.Is(context.Cause(ctx), errGivenUp) && (errors.Is(err, errGivenUp) || errors.Is(err, context.Canceled))
 		if err != nil && !givenUp {
 			errs[i] = err
@@ -80,7 +80,7 @@ func (t *transaction) parallel(ctx context.Context, steps ...step) error {
 		}
 	}
 	var wg sync.WaitGroup
-	for i := range steps[1:] {
+	for i := range sequences[1:] {
 		wg.Go(func() { do(i + 1) })
 	}
 	do(0)

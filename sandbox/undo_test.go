@@ -54,10 +54,12 @@ func TestParallelStepsAllCount(t *testing.T) {
 		return func(context.Context) error { both.Done(); both.Wait(); return err }
 	}
 	var tx transaction
-	err := tx.parallel(t.Context(), step{name: "a", do: fail(one)},
-		step{name: "b", do: func(context.Context) error { return nil }}, step{name: "c", do: fail(two)})
-	if !errors.Is(err, one) || !errors.Is(err, two) {
-		t.Errorf("got %v", err)
+	well := step{name: "b", do: func(context.Context) error { return nil }}
+	var after bool
+	never := step{name: "d", do: func(context.Context) error { after = true; return nil }}
+	err := tx.parallel(t.Context(), []step{{name: "a", do: fail(one)}, never}, []step{well}, []step{well, {name: "c", do: fail(two)}})
+	if !errors.Is(err, one) || !errors.Is(err, two) || after {
+		t.Errorf("got %v; the step after a failed one was done: %v", err, after)
 	}
 }
 
@@ -77,7 +79,7 @@ func TestParallelStepGivesUp(t *testing.T) {
 			undo: func(context.Context) error { undone = append(undone, "slow"); return nil },
 		}
 		quick := step{name: "quick", do: func(context.Context) error { <-began; return failed }}
-		for _, order := range [][]step{{slow, quick}, {quick, slow}} {
+		for _, order := range [][][]step{{{slow}, {quick}}, {{quick}, {slow}}} {
 			var tx transaction
 			if err := tx.parallel(t.Context(), order...); err == nil || err.Error() != "quick: failed" {
 				t.Errorf("%s: %v", name, err)
@@ -91,7 +93,7 @@ func TestParallelStepGivesUp(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(ErrClosed)
 		var tx transaction
-		if err := tx.parallel(ctx, slow, quick); !errors.Is(err, ErrClosed) {
+		if err := tx.parallel(ctx, []step{slow}, []step{quick}); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: cancelled: %v", name, err)
 		}
 	}
