@@ -85,7 +85,7 @@ test-cgroup2: deps build tools $(BIN)/vm ## tests on cgroup v2, with both driver
 	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux
 
 .PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux
-in-vm-packages: MAYSKIP := TestRootScope$$
+in-vm-packages: MAYSKIP := TestRootScope
 in-vm-packages:
 	$(BIN)/vm with $(VM_TEST) $(V2)
 in-vm-daemon:

@@ -65,6 +65,8 @@ func (h fakeHost) markCgroup(path string) error {
 	return h.do("mark cgroup", func() { h.cgroups[path] = true })
 }
 
+func (h fakeHost) innerCgroup(path string) (string, error) { return path, nil }
+
 func (h fakeHost) cgroup(string) *cgroup.Group { return nil }
 
 func (h fakeHost) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {

@@ -50,6 +50,8 @@ type host interface {
 	// markCgroup makes one that nothing will be in.
 	markCgroup(path string) error
 	cgroup(path string) *cgroup.Group
+	// innerCgroup is the one in a container's group that another runtime makes: with systemd not the group itself.
+	innerCgroup(path string) (string, error)
 	// updateCgroup changes all limits or none; undo takes that back.
 	updateCgroup(path string, r *specs.LinuxResources) (undo func() error, err error)
 	killCgroup(ctx context.Context, path string) error
@@ -201,6 +203,13 @@ func (l *linux) markCgroup(path string) error {
 
 func (l *linux) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }
 
+func (l *linux) innerCgroup(path string) (string, error) {
+	if l.systemd == nil {
+		return path, nil
+	}
+	return l.cgroups.Load(path).Inner()
+}
+
 func (l *linux) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
 	if l.systemd != nil {
 		return l.systemd.Managed(l.cgroups, path).Update(r)
@@ -229,7 +238,7 @@ func (l *linux) deleteCgroup(ctx context.Context, path string) error {
 		late := attempt.Err() != nil && ctx.Err() == nil
 		cancel()
 		if err == nil {
-			return l.cgroups.Prune(filepath.Dir(path))
+			return errors.Join(l.scopeGone(path), l.cgroups.Prune(filepath.Dir(path)))
 		}
 		if late {
 			err = l.killCgroup(ctx, path)

@@ -57,6 +57,9 @@ func (ss *sessions) PortForward(ctx context.Context, podID string, port int32, c
 		namespace = ""
 	}
 	server, err := ss.dialPort(ctx, namespace, int(port))
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // the connection's own error only says that it was given up
+	}
 	if err != nil {
 		return fmt.Errorf("forward port %d of pod %s: %w", port, p.config.Metadata.Name, err)
 	}

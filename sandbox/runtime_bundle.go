@@ -39,6 +39,14 @@ func (f *foreign) layOut(s *start, in oci.Container) ([]oci.CommandMount, error)
 		}
 	}
 	linux.Resources = anyDevice(linux.Resources)
+	inner, err := f.runtimes.host.innerCgroup(s.c.record.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	if inner != linux.CgroupsPath { // whose limits are those of the group around it, which are updated
+		linux.CgroupsPath = inner
+		linux.Resources = onlyDevices(linux.Resources)
+	}
 	config.Mounts = slices.Clone(config.Mounts)
 	for i := range config.Mounts {
 		m := &config.Mounts[i]
@@ -65,6 +73,14 @@ func (f *foreign) layOut(s *start, in oci.Container) ([]oci.CommandMount, error)
 		return nil, fmt.Errorf("write spec: %w", err)
 	}
 	return mounts, nil
+}
+
+// onlyDevices are the rules for devices, without which runtimes have some of their own.
+func onlyDevices(r *specs.LinuxResources) *specs.LinuxResources {
+	if r == nil {
+		return nil
+	}
+	return &specs.LinuxResources{Devices: r.Devices}
 }
 
 // anyDevice leaves numbers out that stand for all: -1 is what most runtimes take for that, and nothing at

@@ -44,3 +44,11 @@ func (l *linux) createScope(path string, r *specs.LinuxResources) (*cgroup.Group
 	}
 	return group, err
 }
+
+// scopeGone tells systemd that a container's group was removed.
+func (l *linux) scopeGone(path string) error {
+	if l.systemd == nil || filepath.Ext(path) != ".scope" {
+		return nil
+	}
+	return l.systemd.Gone(path)
+}

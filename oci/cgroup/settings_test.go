@@ -51,7 +51,7 @@ func TestV1Settings(t *testing.T) {
 		"cpu: cpu.shares = 1024", "cpu: cpu.cfs_period_us = 50000", "cpu: cpu.cfs_quota_us = -1", "cpu: cpu.cfs_burst_us = 7",
 		"cpu: cpu.rt_period_us = 1", "cpu: cpu.rt_runtime_us = 2", "cpuset: cpuset.cpus = 0-1", "cpuset: cpuset.mems = 0",
 		"memory: memory.limit_in_bytes = 100", "memory: memory.memsw.limit_in_bytes = 150", "memory: memory.soft_limit_in_bytes = 50",
-		"memory: memory.swappiness = 10", "memory: memory.oom_control = 1", "pids: pids.max = max", "hugetlb: hugetlb.2MB.limit_in_bytes = 0",
+		"memory: memory.swappiness = 10", "memory: memory.oom_control = 1", "pids: pids.max = max", "hugetlb: hugetlb.2MB.limit_in_bytes = 0", "hugetlb: hugetlb.2MB.rsvd.limit_in_bytes = 0",
 		"blkio: blkio.bfq.weight = 500", "blkio: blkio.bfq.weight_device = 8:16 10", "blkio: blkio.throttle.read_bps_device = 8:16 1",
 		"blkio: blkio.throttle.write_bps_device = 8:16 2", "blkio: blkio.throttle.read_iops_device = 8:16 3", "blkio: blkio.throttle.write_iops_device = 8:16 4",
 		"rdma: rdma.max = mlx hca_handle=1 hca_object=2", "net_cls: net_cls.classid = 5", "net_prio: net_prio.ifpriomap = eth0 6",
@@ -68,7 +68,7 @@ func TestV2Settings(t *testing.T) {
 	}
 	want := []string{
 		"cpu: cpu.weight = 100", "cpu: cpu.max = max 50000", "cpu: cpu.max.burst = 7", "cpuset: cpuset.cpus = 0-1", "cpuset: cpuset.mems = 0",
-		"memory: memory.max = 100", "memory: memory.swap.max = 50", "memory: memory.low = 50", "pids: pids.max = max", "hugetlb: hugetlb.2MB.max = 0",
+		"memory: memory.max = 100", "memory: memory.swap.max = 50", "memory: memory.low = 50", "pids: pids.max = max", "hugetlb: hugetlb.2MB.max = 0", "hugetlb: hugetlb.2MB.rsvd.max = 0",
 		"io: io.weight = default 4950", "io: io.weight = 8:16 1", "io: io.max = 8:16 rbps=1", "io: io.max = 8:16 wbps=2", "io: io.max = 8:16 riops=3",
 		"io: io.max = 8:16 wiops=4", "rdma: rdma.max = mlx hca_handle=1 hca_object=2",
 		"io: io.max = 8:0 rbps=1", "io: io.max = 8:16 rbps=2", "memory: memory.oom.group = 1",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/dbus"
 	"github.com/coreos/go-systemd/v22/util"
+	godbus "github.com/godbus/dbus/v5"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -122,6 +123,44 @@ func (t *Tree) settings(r *specs.LinuxResources) ([]setting, error) {
 	return v1Settings(r, unlimited)
 }
 
+// Errors of systemd's (org.freedesktop.systemd1(5)): a unit's name is taken, and nobody has it.
+const (
+	unitExists = "org.freedesktop.systemd1.UnitExists"
+	noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit"
+)
+
+func answers(err error, name string) bool {
+	var answer godbus.Error
+	return errors.As(err, &answer) && answer.Name == name
+}
+
+// Gone tells systemd that the cgroup of a scope was removed: it hears of the last process's end by a notice that the
+// kernel drops when the group goes at once (fs/kernfs/file.c, kernfs_notify), and would keep the unit for ever.
+// A scope that systemd doesn't have is a success.
+func (m *Manager) Gone(p string) error {
+	ctx, cancel := context.WithTimeout(m.base, jobTime)
+	defer cancel()
+	name := path.Base(p)
+	conn, err := m.connection()
+	if err != nil {
+		return err
+	}
+	done := make(chan string, 1)
+	if _, err := conn.StopUnitContext(ctx, name, "replace", done); err != nil {
+		if answers(err, noSuchUnit) {
+			return nil
+		}
+		return fmt.Errorf("stop unit %s: %w", name, err)
+	}
+	select {
+	case <-done: // whatever came of it: the next of that name would find out
+	case <-ctx.Done():
+		return fmt.Errorf("stop unit %s: %w", name, ctx.Err())
+	}
+	_ = conn.ResetFailedUnitContext(ctx, name) // it is kept if it failed; else this fails
+	return nil
+}
+
 // start has systemd start a transient unit, and waits for it.
 func (m *Manager) start(name string, properties []dbus.Property) error {
 	ctx, cancel := context.WithTimeout(m.base, jobTime)
@@ -131,8 +170,19 @@ func (m *Manager) start(name string, properties []dbus.Property) error {
 		return err
 	}
 	done := make(chan string, 1)
-	if _, err := conn.StartTransientUnitContext(ctx, name, "replace", properties, done); err != nil {
-		return fmt.Errorf("start unit: %w", err)
+	wait := newBackoff(100 * time.Millisecond)
+	for {
+		_, err := conn.StartTransientUnitContext(ctx, name, "replace", properties, done)
+		if err == nil {
+			break
+		}
+		// One of that name has ended, for its cgroup is gone, and systemd doesn't know it.
+		if !answers(err, unitExists) || wait.sleep(ctx) != nil {
+			return fmt.Errorf("start unit: %w", err)
+		}
+		if err := m.Gone(name); err != nil {
+			return err
+		}
 	}
 	select {
 	case result := <-done:

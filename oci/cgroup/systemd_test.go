@@ -128,7 +128,7 @@ func TestRootScope(t *testing.T) {
 	if err := g.Delete(within(t, 5*time.Second)); err != nil {
 		t.Error(err)
 	}
-	for range 100 { // systemd hears of it by the kernel
+	for range 1000 { // systemd hears of it by the kernel
 		if err = exec.Command("systemctl", "is-active", "--quiet", path.Base(p)).Run(); err != nil {
 			return
 		}

@@ -48,7 +48,8 @@ func v1Settings(r *specs.LinuxResources, memsw int64) ([]setting, error) {
 		out = append(out, setting{"pids", "pids.max", pidsMax(*r.Pids.Limit)})
 	}
 	for _, h := range r.HugepageLimits {
-		out = append(out, setting{"hugetlb", "hugetlb." + h.Pagesize + ".limit_in_bytes", utoa(h.Limit)})
+		out = append(out, setting{"hugetlb", "hugetlb." + h.Pagesize + ".limit_in_bytes", utoa(h.Limit)},
+			setting{"hugetlb", "hugetlb." + h.Pagesize + ".rsvd.limit_in_bytes", utoa(h.Limit)}) // see v2Settings
 	}
 	out = append(out, v1BlockIO(r.BlockIO)...)
 	for device, limit := range r.Rdma {

@@ -95,7 +95,10 @@ func v2Settings(r *specs.LinuxResources) ([]setting, error) {
 		out = append(out, setting{"pids", "pids.max", pidsMax(*r.Pids.Limit)})
 	}
 	for _, h := range r.HugepageLimits {
-		out = append(out, setting{"hugetlb", "hugetlb." + h.Pagesize + ".max", utoa(h.Limit)})
+		// Reservations too, so that a mapping that is too large is refused, and not a process killed when it
+		// touches it (Documentation/admin-guide/cgroup-v1/hugetlb.rst, "Reservation accounting").
+		out = append(out, setting{"hugetlb", "hugetlb." + h.Pagesize + ".max", utoa(h.Limit)},
+			setting{"hugetlb", "hugetlb." + h.Pagesize + ".rsvd.max", utoa(h.Limit)})
 	}
 	out = append(out, v2BlockIO(r.BlockIO)...)
 	for device, limit := range r.Rdma {
