@@ -110,10 +110,7 @@ func benchmarkLaunch(b *testing.B, n *Node, in Container, bound time.Duration) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		fds := make([]int, len(l.Files))
-		for i, f := range l.Files {
-			fds[i] = int(f.Fd())
-		}
+		fds := descriptors(l)
 		start = time.Now()
 		c, err := launcher.StartTimed(l.Program, fds)
 		if err != nil {

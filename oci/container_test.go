@@ -130,11 +130,7 @@ func runLaunch(t testing.TB, l *Launch, outR, outW *os.File) (unix.WaitStatus, s
 	if err != nil {
 		t.Fatal(err)
 	}
-	fds := make([]int, len(l.Files))
-	for i, f := range l.Files {
-		fds[i] = int(f.Fd())
-	}
-	c, err := newLauncher(t).Start(p, fds)
+	c, err := newLauncher(t).Start(p, descriptors(l))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,45 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
-
-func newLauncher(t testing.TB) *launch.Launcher {
-	t.Helper()
-	l := launch.New(1)
-	t.Cleanup(l.Close)
-	return l
-}
-
-// start launches and leaves running; the test's end kills it.
-func start(t *testing.T, l *Launch) *launch.Child {
-	t.Helper()
-	fds := make([]int, len(l.Files))
-	for i, f := range l.Files {
-		fds[i] = int(f.Fd())
-	}
-	c, err := newLauncher(t).Start(l.Program, fds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		unix.PidfdSendSignal(c.PidFD, unix.SIGKILL, nil, 0)
-		unix.Wait4(c.PID, nil, 0, nil)
-		unix.Close(c.PidFD)
-	})
-	_, err = c.Wait()
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	if err != nil {
-		t.Fatal(l.Explain(err))
-	}
-	return c
-}
 
 func pipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
@@ -63,28 +29,13 @@ func pipe(t *testing.T) (r, w *os.File) {
 func TestRootExecJoinsTheContainer(t *testing.T) {
 	needRoot(t)
 	n := testNode(t)
-	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
 	s := testSpec()
-	s.Process.Args = []string{"probe", "wait"}
-	outR, outW := pipe(t)
-	l, err := n.PrepareContainer(Container{Spec: s, Root: root, Stdout: outW})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := start(t, l)
-	if line, err := bufio.NewReader(outR).ReadString('\n'); err != nil || line != "waiting\n" {
-		t.Fatalf("the container says %q, %v", line, err)
-	}
+	c := waiting(t, n, s)
 	p := *s.Process
 	p.Args = []string{"probe", "3"}
 	p.User = specs.User{UID: 7, GID: 8}
 	p.Cwd = "/etc"
-	pidfd := os.NewFile(uintptr(dup(t, c.PidFD)), "process")
-	defer pidfd.Close()
+	pidfd := c.file(t)
 	execR, execW := pipe(t)
 	e, err := n.PrepareExec(Exec{Process: &p, Linux: s.Linux, PidFD: pidfd, Stdout: execW})
 	if err != nil {

@@ -36,14 +36,7 @@ func attended(t *testing.T, n *Node, s *specs.Spec, a Attendant) (out string, me
 	if err != nil {
 		t.Fatal(err)
 	}
-	fds := make([]int, len(l.Files))
-	for i, f := range l.Files {
-		fds[i] = int(f.Fd())
-	}
-	c, err := newLauncher(t).Start(l.Program, fds)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := begin(t, l)
 	defer unix.Close(c.PidFD)
 	gate, err := l.Gate()
 	if err != nil || gate == nil {

@@ -73,7 +73,7 @@ func TestRootLaunchCantBeLookedInto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pidfd := startJoined(t, l)
+	pidfd := start(t, l).file(t)
 	said := bufio.NewReader(outR)
 	if line, err := said.ReadString('\n'); err != nil || line != "watching\n" {
 		t.Fatalf("the spy says %q, %v", line, err)
@@ -108,40 +108,6 @@ func TestRootLaunchCantBeLookedInto(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-}
-
-// startJoined launches a program that goes on in a second process, and returns that one's pidfd. The test's
-// end kills it.
-func startJoined(t *testing.T, l *Launch) *os.File {
-	t.Helper()
-	fds := make([]int, len(l.Files))
-	for i, f := range l.Files {
-		fds[i] = int(f.Fd())
-	}
-	c, err := newLauncher(t).Start(l.Program, fds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := c.Wait()
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	unix.Close(c.PidFD)
-	unix.Wait4(c.PID, nil, 0, nil)
-	if err != nil {
-		t.Fatal(l.Explain(err))
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := os.NewFile(uintptr(fd), "process")
-	t.Cleanup(func() {
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		unix.Wait4(pid, nil, 0, nil)
-		process.Close()
-	})
-	return process
 }
 
 // podNamespaces makes a pod's namespaces, which end with the test.

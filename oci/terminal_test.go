@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/berth-runtime/berth/oci/mount"
-	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -87,22 +85,8 @@ func TestJoinTerminalRefusesWhatIsNoDevpts(t *testing.T) {
 func TestRootExecOnTerminal(t *testing.T) {
 	needRoot(t)
 	n := testNode(t)
-	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
 	s := testSpec()
-	s.Process.Args = []string{"probe", "wait"}
-	outR, outW := pipe(t)
-	l, err := n.PrepareContainer(Container{Spec: s, Root: root, Stdout: outW})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := start(t, l)
-	if _, err := bufio.NewReader(outR).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	c := waiting(t, n, s)
 	inside, err := os.Open("/proc/" + strconv.Itoa(c.PID) + "/root")
 	if err != nil {
 		t.Fatal(err)
@@ -122,8 +106,7 @@ func TestRootExecOnTerminal(t *testing.T) {
 	if err := unix.Fstat(int(term.Slave.Fd()), &st); err != nil || st.Uid != 7 {
 		t.Errorf("the terminal is user %d's, %v", st.Uid, err)
 	}
-	pidfd := os.NewFile(uintptr(dup(t, c.PidFD)), "process")
-	defer pidfd.Close()
+	pidfd := c.file(t)
 	e, err := n.PrepareExec(Exec{Process: &p, Linux: s.Linux, PidFD: pidfd, Terminal: term})
 	if err != nil {
 		t.Fatal(err)

@@ -1,14 +1,9 @@
 package oci
 
 import (
-	"bufio"
 	"encoding/json"
-	"os"
-	"strings"
 	"testing"
 
-	"github.com/berth-runtime/berth/oci/mount"
-	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +26,7 @@ func TestRootTimeNamespace(t *testing.T) {
 	}
 
 	s.Process.Args = []string{"probe", "wait"}
-	init := waiting(t, n, s)
+	init := waiting(t, n, s).file(t)
 	p := *s.Process
 	p.Args, p.Cwd = []string{"probe"}, "/etc"
 	execR, execW := pipe(t)
@@ -62,51 +57,4 @@ func checkClocks(t *testing.T, what string, r report) {
 			t.Errorf("the %s clock of %s is off by %d s, want %d", clock, what, got, off)
 		}
 	}
-}
-
-// waiting starts a container whose program waits, and returns a descriptor of its first process.
-func waiting(t *testing.T, n *Node, s *specs.Spec) *os.File {
-	t.Helper()
-	root, _, err := mount.Bind(rootDir(t), program.MountOptions{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	outR, outW := pipe(t)
-	l, err := n.PrepareContainer(Container{Spec: s, Root: root, Stdout: outW})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	fds := make([]int, len(l.Files))
-	for i, f := range l.Files {
-		fds[i] = int(f.Fd())
-	}
-	c, err := newLauncher(t).Start(l.Program, fds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(c.PidFD)
-	pid, err := c.Wait()
-	if err != nil {
-		t.Fatal(l.Explain(err))
-	}
-	if pid != c.PID {
-		unix.Wait4(c.PID, nil, 0, nil)
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		unix.Wait4(pid, nil, 0, nil)
-		unix.Close(fd)
-	})
-	if line, err := bufio.NewReader(outR).ReadString('\n'); err != nil || !strings.HasPrefix(line, "waiting") {
-		t.Fatalf("the container says %q, %v", line, err)
-	}
-	f := os.NewFile(uintptr(dup(t, fd)), "process")
-	t.Cleanup(func() { f.Close() })
-	return f
 }

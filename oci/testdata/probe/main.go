@@ -36,32 +36,78 @@ type report struct {
 	Console    bool             // stdin and stdout are a terminal, and /dev/console is there
 }
 
+// commands are what it does instead of telling, by its first argument.
+var commands = map[string]func(){
+	"wait":  wait,
+	"spy":   spy,
+	"cat":   cat,
+	"pause": pause,
+}
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "wait" {
-		fmt.Println("waiting")
-		unix.Pause()
-	}
-	if len(os.Args) > 1 && os.Args[1] == "spy" {
-		spy()
-	}
-	if len(os.Args) > 2 && os.Args[1] == "cat" {
-		b, err := os.ReadFile(os.Args[2])
-		if err != nil {
-			b = []byte(err.Error())
+	code := 0
+	if len(os.Args) > 1 {
+		if do := commands[os.Args[1]]; do != nil {
+			do()
+			return
 		}
-		os.Stdout.Write(b)
-		return
+		code, _ = strconv.Atoi(os.Args[1])
 	}
-	if len(os.Args) > 1 && os.Args[1] == "pause" && os.Getpid() == 1 && os.Getuid() == 65535 {
-		os.Exit(5)
+	r := report{Args: os.Args, Env: os.Environ(), Hostname: hostname(), Files: openFiles(), FDs: inherited()}
+	r.identity()
+	r.mounts()
+	r.status()
+	r.writable("/proc/sys/kernel/hostname", "/sys/kernel/x", "/newfile", "/data/x", "/ro/x")
+	r.readable("/proc/kcore", "/proc/keys", "/proc/scsi", "/sys/firmware")
+	r.devices()
+	r.surroundings()
+	json.NewEncoder(os.Stdout).Encode(r)
+	os.Exit(code)
+}
+
+func wait() {
+	fmt.Println("waiting")
+	unix.Pause()
+}
+
+// cat writes a file, or why it can't.
+func cat() {
+	if len(os.Args) < 3 {
+		os.Exit(2)
 	}
-	r := report{Args: os.Args, Env: os.Environ(), PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Status: map[string]string{},
-		Readonly: map[string]string{}, Masked: map[string]string{}, Namespaces: map[string]string{}}
-	r.Cwd, _ = os.Getwd()
+	b, err := os.ReadFile(os.Args[2])
+	if err != nil {
+		b = []byte(err.Error())
+	}
+	os.Stdout.Write(b)
+}
+
+// pause is the pod's PID 1, which runs without privileges.
+func pause() {
+	if os.Getpid() != 1 || os.Getuid() != 65535 {
+		os.Exit(6)
+	}
+	os.Exit(5)
+}
+
+func hostname() string {
+	name, _ := os.Hostname()
+	return name
+}
+
+// identity is who the process is, and where.
+func (r *report) identity() {
+	r.PID, r.UID, r.GID = os.Getpid(), os.Getuid(), os.Getgid()
 	r.Groups, _ = os.Getgroups()
-	r.Hostname, _ = os.Hostname()
-	r.Files = openFiles()
-	r.FDs = inherited()
+	r.Cwd, _ = os.Getwd()
+	sid, _ := unix.Getsid(0)
+	r.Session = sid == r.PID
+	b, _ := os.ReadFile("/proc/self/oom_score_adj")
+	r.OOM = strings.TrimSpace(string(b))
+}
+
+// mounts takes mountinfo apart (proc_pid_mountinfo(5)).
+func (r *report) mounts() {
 	b, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
 		f := strings.Fields(line)
@@ -71,22 +117,35 @@ func main() {
 		}
 		r.Mounts = append(r.Mounts, f[4]+" "+f[dash+1]+" "+f[5])
 	}
-	b, _ = os.ReadFile("/proc/self/status")
+}
+
+// status is what the kernel says of its privileges.
+func (r *report) status() {
+	r.Status = map[string]string{}
+	b, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.SplitSeq(string(b), "\n") {
 		if k, v, ok := strings.Cut(line, ":\t"); ok && (strings.HasPrefix(k, "Cap") || k == "NoNewPrivs" || k == "Seccomp" || k == "Umask") {
 			r.Status[k] = v
 		}
 	}
-	b, _ = os.ReadFile("/proc/self/oom_score_adj")
-	r.OOM = strings.TrimSpace(string(b))
-	for _, p := range []string{"/proc/sys/kernel/hostname", "/sys/kernel/x", "/newfile", "/data/x", "/ro/x"} {
+}
+
+// writable tries to write to files.
+func (r *report) writable(paths ...string) {
+	r.Readonly = map[string]string{}
+	for _, p := range paths {
 		f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE, 0o600)
 		if err == nil {
 			f.Close()
 		}
 		r.Readonly[p] = message(err)
 	}
-	for _, p := range []string{"/proc/kcore", "/proc/keys", "/proc/scsi", "/sys/firmware"} {
+}
+
+// readable tries to read files and directories.
+func (r *report) readable(paths ...string) {
+	r.Masked = map[string]string{}
+	for _, p := range paths {
 		if st, err := os.Stat(p); err != nil {
 			r.Masked[p] = message(err)
 		} else if st.IsDir() {
@@ -97,27 +156,27 @@ func main() {
 			r.Masked[p] = fmt.Sprint(len(b), " bytes ", message(err))
 		}
 	}
+}
+
+func (r *report) devices() {
 	entries, _ := os.ReadDir("/dev")
 	for _, e := range entries {
 		r.Dev = append(r.Dev, e.Name()+" "+e.Type().String())
 	}
+	sort.Strings(r.Dev)
+	r.Console = terminal(0) && terminal(1) && exists("/dev/console")
+}
+
+// surroundings are its namespaces, and what it sees by them.
+func (r *report) surroundings() {
+	r.Namespaces = map[string]string{}
 	for _, n := range []string{"mnt", "pid", "net", "ipc", "uts", "cgroup", "user"} {
 		r.Namespaces[n], _ = os.Readlink("/proc/self/ns/" + n)
 	}
-	sid, _ := unix.Getsid(0)
-	r.Session = sid == os.Getpid()
 	var uts unix.Utsname
 	_ = unix.Uname(&uts)
 	r.Domain = unix.ByteSliceToString(uts.Domainname[:])
 	r.Clocks = map[string]int64{"monotonic": clock(unix.CLOCK_MONOTONIC), "boottime": clock(unix.CLOCK_BOOTTIME)}
-	sort.Strings(r.Dev)
-	r.Console = terminal(0) && terminal(1) && exists("/dev/console")
-	json.NewEncoder(os.Stdout).Encode(r)
-	if len(os.Args) > 1 {
-		code, _ := strconv.Atoi(os.Args[1])
-		os.Exit(code)
-	}
-	os.Exit(0)
 }
 
 func clock(id int32) int64 {
