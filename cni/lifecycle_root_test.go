@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/berth-runtime/berth/cni/plugin/bridge"
-	"github.com/berth-runtime/berth/cni/plugin/hostlocal"
 	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
 )
 
@@ -158,49 +157,6 @@ func TestRootFailedAddLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.nothingLeft(t)
-}
-
-func TestRootErrorsNameTheKey(t *testing.T) {
-	w := newWorld(t, nil)
-	uplinked(t, w.host, "192.0.2.1/25")
-	chain := func(bridge, ipam string) string {
-		return `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","bridge":"br-err"` + bridge +
-			`,"ipam":{"type":"host-local","dataDir":"` + w.dir + `/leases",` + ipam + `}}]}`
-	}
-	cases := []struct {
-		name, conf string
-		want       []string
-		is         error
-	}{
-		{"wrong type", chain(`,"mtu":"big"`, `"subnet":"10.9.0.0/24"`), []string{"mtu"}, nil},
-		{"vlan", chain(`,"vlan":5000`, `"subnet":"10.9.0.0/24"`), []string{"vlan", "5000"}, nil},
-		{"host bits", chain(``, `"subnet":"10.9.0.1/24"`), []string{"ipam.subnet", "10.9.0.0/24"}, nil},
-		{"start outside", chain(``, `"ranges":[[{"subnet":"10.9.0.0/24","rangeStart":"10.8.0.1"}]]`), []string{"ipam.ranges[0][0].rangeStart"}, nil},
-		{"exhausted", chain(``, `"subnet":"10.9.0.0/24","rangeStart":"10.9.0.1","rangeEnd":"10.9.0.1"`), []string{"host-local", "ipam: 10.9.0.1"}, hostlocal.ErrExhausted},
-		{"address outside", chain(`,"args":{"cni":{"ips":["10.8.0.9"]}}`, `"subnet":"10.9.0.0/24"`), []string{"host-local", "args.cni.ips[0]", "10.8.0.9"}, hostlocal.ErrTaken},
-		{"a network of the host", chain(`,"isGateway":true`, `"subnet":"192.0.2.0/24"`), []string{"bridge", "ipam", "192.0.2.0/25 of uplink"}, bridge.ErrOverlap},
-		{"not a bridge", strings.Replace(chain(``, `"subnet":"10.9.0.0/24"`), "br-err", "lo", 1), []string{"bridge"}, bridge.ErrNotBridge},
-		{"no plugin", `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"nonesuch"}]}`, []string{"nonesuch"}, ErrPluginMissing},
-		{"version", `{"cniVersion":"9.0.0","name":"net","plugins":[{"type":"bridge"}]}`, []string{"cniVersion", "9.0.0"}, nil},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			w.write(t, "10-net.conflist", c.conf)
-			a, _ := w.attachment(t, "p")
-			_, err := w.Add(context.Background(), a)
-			if err == nil {
-				t.Fatal("no error")
-			}
-			if c.is != nil && !errors.Is(err, c.is) {
-				t.Errorf("%v is not %v", err, c.is)
-			}
-			for _, word := range append(c.want, "10-net.conflist") {
-				if !strings.Contains(err.Error(), word) {
-					t.Errorf("%q does not name %s", err, word)
-				}
-			}
-		})
-	}
 }
 
 func TestRootOtherOwnersBridge(t *testing.T) {

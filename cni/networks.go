@@ -12,7 +12,6 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/sirupsen/logrus"
 
-	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/link"
 )
 
@@ -178,12 +177,7 @@ func (n *networks) tell(now *network, skipped []error, err error) {
 	}
 	n.log.WithFields(logrus.Fields{"op": "load network " + now.list.Name + " of " + now.file}).Info("network configuration loaded")
 	for _, p := range now.list.Plugins {
-		ours, here := n.run.plugins[p.Network.Type].(plugin.Keyed)
-		if !here {
-			continue
-		}
-		ipam, _ := n.run.plugins[p.Network.IPAM.Type].(plugin.Keyed)
-		for _, key := range plugin.UnknownKeys(p.Bytes, ours, ipam) {
+		for _, key := range n.run.unknown(p) {
 			n.log.WithFields(logrus.Fields{"op": fmt.Sprintf("read %q of plugin %s in %s", key, p.Network.Type, now.file)}).Warn("unknown key in network configuration")
 		}
 	}

@@ -62,6 +62,9 @@ func (r *runner) checkPlugin(ctx context.Context, net *network, conf *libcni.Plu
 	if _, err := confVersion(whole.Bytes); err != nil {
 		return err
 	}
+	if key := r.unknownOwn(conf); key != "" {
+		return plugin.Keyf(key, "there is no such key")
+	}
 	call := &plugin.Call{Config: whole.Bytes}
 	call.IPAM = func(ctx context.Context, _, name string) (*types100.Result, error) {
 		if ipam, here := r.plugins[name]; here {
@@ -71,6 +74,29 @@ func (r *runner) checkPlugin(ctx context.Context, net *network, conf *libcni.Plu
 	}
 	return p.Status(ctx, call) // of ours: reads what it is given, and waits for nothing
 }
+
+// unknown are the keys that nobody reads of a plugin that runs here.
+func (r *runner) unknown(conf *libcni.PluginConfig) []string {
+	p, here := r.plugins[conf.Network.Type].(plugin.Keyed)
+	if !here {
+		return nil
+	}
+	ipam, _ := r.plugins[conf.Network.IPAM.Type].(plugin.Keyed)
+	return plugin.UnknownKeys(conf.Bytes, p, ipam)
+}
+
+// unknownOwn is one of them that can only be meant for us, "" when there is none. Others may be for another program, and are warned of.
+func (r *runner) unknownOwn(conf *libcni.PluginConfig) string {
+	for _, key := range r.unknown(conf) {
+		if name := key[strings.LastIndexByte(key, '.')+1:]; strings.HasPrefix(strings.ToLower(name), ownPrefix) {
+			return key
+		}
+	}
+	return ""
+}
+
+// ownPrefix is what the keys begin with that only the plugins here know.
+const ownPrefix = "berth"
 
 // confVersion is the version that a configuration is written in, when we know it.
 func confVersion(config []byte) (string, error) {
