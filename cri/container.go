@@ -27,9 +27,12 @@ type Containers interface {
 	ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (*sandbox.ExecResult, error)
 }
 
+// containerCalls are those about containers.
+type containerCalls struct{ containers Containers }
+
 // CreateContainer ignores sandbox_config: the pod's own record has what
 // RunPodSandbox was given, and CRI says that they are the same.
-func (s *runtimeService) CreateContainer(ctx context.Context, req *v1.CreateContainerRequest) (*v1.CreateContainerResponse, error) {
+func (s *containerCalls) CreateContainer(ctx context.Context, req *v1.CreateContainerRequest) (*v1.CreateContainerResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -44,7 +47,7 @@ func (s *runtimeService) CreateContainer(ctx context.Context, req *v1.CreateCont
 	return &v1.CreateContainerResponse{ContainerId: id}, nil
 }
 
-func (s *runtimeService) StartContainer(ctx context.Context, req *v1.StartContainerRequest) (*v1.StartContainerResponse, error) {
+func (s *containerCalls) StartContainer(ctx context.Context, req *v1.StartContainerRequest) (*v1.StartContainerResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
@@ -54,7 +57,7 @@ func (s *runtimeService) StartContainer(ctx context.Context, req *v1.StartContai
 	return &v1.StartContainerResponse{}, nil
 }
 
-func (s *runtimeService) StopContainer(ctx context.Context, req *v1.StopContainerRequest) (*v1.StopContainerResponse, error) {
+func (s *containerCalls) StopContainer(ctx context.Context, req *v1.StopContainerRequest) (*v1.StopContainerResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
@@ -64,7 +67,7 @@ func (s *runtimeService) StopContainer(ctx context.Context, req *v1.StopContaine
 	return &v1.StopContainerResponse{}, nil
 }
 
-func (s *runtimeService) RemoveContainer(ctx context.Context, req *v1.RemoveContainerRequest) (*v1.RemoveContainerResponse, error) {
+func (s *containerCalls) RemoveContainer(ctx context.Context, req *v1.RemoveContainerRequest) (*v1.RemoveContainerResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
@@ -75,7 +78,7 @@ func (s *runtimeService) RemoveContainer(ctx context.Context, req *v1.RemoveCont
 }
 
 // UpdateContainerResources changes the limits that are not zero.
-func (s *runtimeService) UpdateContainerResources(ctx context.Context, req *v1.UpdateContainerResourcesRequest) (*v1.UpdateContainerResourcesResponse, error) {
+func (s *containerCalls) UpdateContainerResources(ctx context.Context, req *v1.UpdateContainerResourcesRequest) (*v1.UpdateContainerResourcesResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
@@ -85,7 +88,7 @@ func (s *runtimeService) UpdateContainerResources(ctx context.Context, req *v1.U
 	return &v1.UpdateContainerResourcesResponse{}, nil
 }
 
-func (s *runtimeService) ContainerStatus(_ context.Context, req *v1.ContainerStatusRequest) (*v1.ContainerStatusResponse, error) {
+func (s *containerCalls) ContainerStatus(_ context.Context, req *v1.ContainerStatusRequest) (*v1.ContainerStatusResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
@@ -105,7 +108,7 @@ func (s *runtimeService) ContainerStatus(_ context.Context, req *v1.ContainerSta
 	return out, err
 }
 
-func (s *runtimeService) ListContainers(_ context.Context, req *v1.ListContainersRequest) (*v1.ListContainersResponse, error) {
+func (s *containerCalls) ListContainers(_ context.Context, req *v1.ListContainersRequest) (*v1.ListContainersResponse, error) {
 	filter, err := decodeContainerFilter(req.Filter)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ var errEnding = fmt.Errorf("berth is being stopped: %w", sandbox.ErrClosed)
 // GetContainerEvents sends what happens from now on, to pods also, whose id then stands for the container's. It ends
 // with the client, with the daemon, or when the client takes the events too slowly (Aborted): never without an error,
 // for kubelet takes that for a broken runtime.
-func (s *runtimeService) GetContainerEvents(_ *v1.GetEventsRequest, stream grpc.ServerStreamingServer[v1.ContainerEventResponse]) error {
+func (s *podCalls) GetContainerEvents(_ *v1.GetEventsRequest, stream grpc.ServerStreamingServer[v1.ContainerEventResponse]) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.ending, func() { cancel(errEnding) })()

@@ -9,7 +9,7 @@ import (
 // ExecSync runs a command in a container and returns what it wrote. A command
 // that ends with another code than 0 is no error; one that outlives its timeout
 // is DeadlineExceeded, which kubelet's probes look for.
-func (s *runtimeService) ExecSync(ctx context.Context, req *v1.ExecSyncRequest) (*v1.ExecSyncResponse, error) {
+func (s *containerCalls) ExecSync(ctx context.Context, req *v1.ExecSyncRequest) (*v1.ExecSyncResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}

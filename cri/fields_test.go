@@ -155,15 +155,12 @@ func fullRooms() *fakeRooms {
 
 func services(rooms *fakeRooms) (*runtimeService, *imageService) {
 	now := func() time.Time { return time.Unix(1700000001, 0) }
-	return &runtimeService{
-			cfg: Config{
-				Version:  "1.2.3",
-				Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}, {Name: "text"}},
-				Features: Features{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: true, MountOptions: true},
-				Info:     func() map[string]any { return map[string]any{"config": "text"} },
-			},
-			pods: rooms, containers: rooms, node: rooms, stats: rooms, now: now,
-		},
+	return newRuntimeService(Config{
+			Version:  "1.2.3",
+			Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}, {Name: "text"}},
+			Features: Features{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: true, MountOptions: true},
+			Info:     func() map[string]any { return map[string]any{"config": "text"} },
+		}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Stats: rooms}, now, context.Background()),
 		&imageService{handlers: Handlers{{Name: "text"}}, images: fakeImages{rooms}, now: now}
 }
 

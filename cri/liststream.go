@@ -33,7 +33,7 @@ func sendLists[T proto.Message](items []T, send func([]T) error) error {
 // The Stream… methods are the lists of the same name, without a limit to their
 // length (KEP-5825).
 
-func (s *runtimeService) StreamPodSandboxes(req *v1.StreamPodSandboxesRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxesResponse]) error {
+func (s *podCalls) StreamPodSandboxes(req *v1.StreamPodSandboxesRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxesResponse]) error {
 	list, err := s.ListPodSandbox(stream.Context(), &v1.ListPodSandboxRequest{Filter: req.Filter})
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *runtimeService) StreamPodSandboxes(req *v1.StreamPodSandboxesRequest, s
 	})
 }
 
-func (s *runtimeService) StreamContainers(req *v1.StreamContainersRequest, stream grpc.ServerStreamingServer[v1.StreamContainersResponse]) error {
+func (s *containerCalls) StreamContainers(req *v1.StreamContainersRequest, stream grpc.ServerStreamingServer[v1.StreamContainersResponse]) error {
 	list, err := s.ListContainers(stream.Context(), &v1.ListContainersRequest{Filter: req.Filter})
 	if err != nil {
 		return err

@@ -25,7 +25,14 @@ type Pods interface {
 	ReadyPod(id string) (full string, err error) // sandbox.ErrState when it is not ready
 }
 
-func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {
+// podCalls are those about pods.
+type podCalls struct {
+	cfg    Config
+	pods   Pods
+	ending context.Context // ends when the server is being stopped
+}
+
+func (s *podCalls) RunPodSandbox(ctx context.Context, req *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {
 	if err := s.cfg.Handlers.check("runtime_handler", req.RuntimeHandler); err != nil {
 		return nil, err
 	}
@@ -42,7 +49,7 @@ func (s *runtimeService) RunPodSandbox(ctx context.Context, req *v1.RunPodSandbo
 
 // UpdatePodSandboxResources takes note. The pod's cgroup is kubelet's, which calls this before it changes
 // that, and again with the old values when that fails.
-func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, req *v1.UpdatePodSandboxResourcesRequest) (*v1.UpdatePodSandboxResourcesResponse, error) {
+func (s *podCalls) UpdatePodSandboxResources(ctx context.Context, req *v1.UpdatePodSandboxResourcesRequest) (*v1.UpdatePodSandboxResourcesResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -52,7 +59,7 @@ func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, req *v1.
 	return &v1.UpdatePodSandboxResourcesResponse{}, nil
 }
 
-func (s *runtimeService) StopPodSandbox(ctx context.Context, req *v1.StopPodSandboxRequest) (*v1.StopPodSandboxResponse, error) {
+func (s *podCalls) StopPodSandbox(ctx context.Context, req *v1.StopPodSandboxRequest) (*v1.StopPodSandboxResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -62,7 +69,7 @@ func (s *runtimeService) StopPodSandbox(ctx context.Context, req *v1.StopPodSand
 	return &v1.StopPodSandboxResponse{}, nil
 }
 
-func (s *runtimeService) RemovePodSandbox(ctx context.Context, req *v1.RemovePodSandboxRequest) (*v1.RemovePodSandboxResponse, error) {
+func (s *podCalls) RemovePodSandbox(ctx context.Context, req *v1.RemovePodSandboxRequest) (*v1.RemovePodSandboxResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -78,7 +85,7 @@ func (s *runtimeService) RemovePodSandbox(ctx context.Context, req *v1.RemovePod
 // It has no timestamp. One tells kubelet, with its gate EventedPLEG, to ask for no container on its own; then kubelet
 // 1.37 keeps no list of the containers that are of the current sandbox (ActiveContainerStatuses, GetPodStatus in
 // kuberuntime_manager.go), and runs a pod's init containers for ever. Without one it asks for each, and all is well.
-func (s *runtimeService) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusRequest) (*v1.PodSandboxStatusResponse, error) {
+func (s *podCalls) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusRequest) (*v1.PodSandboxStatusResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -101,7 +108,7 @@ func (s *runtimeService) PodSandboxStatus(_ context.Context, req *v1.PodSandboxS
 	return out, err
 }
 
-func (s *runtimeService) ListPodSandbox(_ context.Context, req *v1.ListPodSandboxRequest) (*v1.ListPodSandboxResponse, error) {
+func (s *podCalls) ListPodSandbox(_ context.Context, req *v1.ListPodSandboxRequest) (*v1.ListPodSandboxResponse, error) {
 	filter, err := decodePodFilter(req.Filter)
 	if err != nil {
 		return nil, err

@@ -66,21 +66,38 @@ type Node interface {
 	SetPodCIDRs([]netip.Prefix) error
 }
 
-// runtimeService is CRI's RuntimeService. What it doesn't have is answered
-// Unimplemented by the embedded server.
+// runtimeService is CRI's RuntimeService, by what its calls are about.
 type runtimeService struct {
-	v1.UnimplementedRuntimeServiceServer
-	cfg        Config
-	pods       Pods
-	containers Containers
-	node       Node
-	streams    Streams
-	stats      Stats
-	now        func() time.Time
-	ending     context.Context // ends when the server is being stopped
+	*nodeCalls
+	*podCalls
+	*containerCalls
+	*streamCalls
+	*statsCalls
+	unimplemented
 }
 
-func (s *runtimeService) Version(context.Context, *v1.VersionRequest) (*v1.VersionResponse, error) {
+// unimplemented answers what the others don't have: its methods lie deeper than theirs.
+type unimplemented struct {
+	v1.UnimplementedRuntimeServiceServer
+}
+
+func newRuntimeService(cfg Config, parts Parts, now func() time.Time, ending context.Context) *runtimeService {
+	return &runtimeService{
+		nodeCalls:      &nodeCalls{cfg, parts.Node},
+		podCalls:       &podCalls{cfg, parts.Pods, ending},
+		containerCalls: &containerCalls{parts.Containers},
+		streamCalls:    &streamCalls{parts.Pods, parts.Containers, parts.Streams},
+		statsCalls:     &statsCalls{parts.Stats, now},
+	}
+}
+
+// nodeCalls are those about the node and the runtime itself.
+type nodeCalls struct {
+	cfg  Config
+	node Node
+}
+
+func (s *nodeCalls) Version(context.Context, *v1.VersionRequest) (*v1.VersionResponse, error) {
 	return &v1.VersionResponse{
 		Version:           kubeletAPIVersion,
 		RuntimeName:       RuntimeName,
@@ -91,7 +108,7 @@ func (s *runtimeService) Version(context.Context, *v1.VersionRequest) (*v1.Versi
 
 // Status is polled every few seconds. Whoever gets an answer knows that the
 // runtime is ready; the network has a reason when it isn't.
-func (s *runtimeService) Status(_ context.Context, req *v1.StatusRequest) (*v1.StatusResponse, error) {
+func (s *nodeCalls) Status(_ context.Context, req *v1.StatusRequest) (*v1.StatusResponse, error) {
 	out := &v1.StatusResponse{
 		Status: &v1.RuntimeStatus{Conditions: []*v1.RuntimeCondition{
 			{Type: v1.RuntimeReady, Status: true},
@@ -147,7 +164,7 @@ func encodeInfo(in map[string]any) (map[string]string, error) {
 	return out, nil
 }
 
-func (s *runtimeService) RuntimeConfig(context.Context, *v1.RuntimeConfigRequest) (*v1.RuntimeConfigResponse, error) {
+func (s *nodeCalls) RuntimeConfig(context.Context, *v1.RuntimeConfigRequest) (*v1.RuntimeConfigResponse, error) {
 	driver := v1.CgroupDriver_CGROUPFS
 	if s.node.CgroupDriver() == "systemd" {
 		driver = v1.CgroupDriver_SYSTEMD
@@ -156,7 +173,7 @@ func (s *runtimeService) RuntimeConfig(context.Context, *v1.RuntimeConfigRequest
 }
 
 // UpdateRuntimeConfig takes the node's pod CIDRs. None is no news.
-func (s *runtimeService) UpdateRuntimeConfig(_ context.Context, req *v1.UpdateRuntimeConfigRequest) (*v1.UpdateRuntimeConfigResponse, error) {
+func (s *nodeCalls) UpdateRuntimeConfig(_ context.Context, req *v1.UpdateRuntimeConfigRequest) (*v1.UpdateRuntimeConfigResponse, error) {
 	cidrs, err := decodeCIDRs("runtime_config.network_config.pod_cidr", req.GetRuntimeConfig().GetNetworkConfig().GetPodCidr())
 	if err != nil {
 		return nil, err

@@ -42,9 +42,7 @@ func NewServer(cfg Config, parts Parts) *Server {
 		grpc.StreamInterceptor(door.stream),
 	)
 	ending, end := context.WithCancel(context.Background())
-	v1.RegisterRuntimeServiceServer(s, &runtimeService{
-		cfg: cfg, pods: parts.Pods, containers: parts.Containers, node: parts.Node, streams: parts.Streams, stats: parts.Stats, now: time.Now, ending: ending,
-	})
+	v1.RegisterRuntimeServiceServer(s, newRuntimeService(cfg, parts, time.Now, ending))
 	v1.RegisterImageServiceServer(s, &imageService{handlers: cfg.Handlers, images: parts.Images, now: time.Now})
 	s.RegisterService(&importService, parts.Images)
 	s.RegisterService(&explainService, parts.Programs)

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"time"
 
 	"github.com/berth-runtime/berth/sandbox"
 	"google.golang.org/grpc"
@@ -19,7 +20,13 @@ type Stats interface {
 	FilesystemStats() (*sandbox.FilesystemStats, error)
 }
 
-func (s *runtimeService) ContainerStats(_ context.Context, req *v1.ContainerStatsRequest) (*v1.ContainerStatsResponse, error) {
+// statsCalls are those about what is used.
+type statsCalls struct {
+	stats Stats
+	now   func() time.Time
+}
+
+func (s *statsCalls) ContainerStats(_ context.Context, req *v1.ContainerStatsRequest) (*v1.ContainerStatsResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
@@ -30,17 +37,17 @@ func (s *runtimeService) ContainerStats(_ context.Context, req *v1.ContainerStat
 	return &v1.ContainerStatsResponse{Stats: encodeContainerStats(stats)}, nil
 }
 
-func (s *runtimeService) ListContainerStats(_ context.Context, req *v1.ListContainerStatsRequest) (*v1.ListContainerStatsResponse, error) {
+func (s *statsCalls) ListContainerStats(_ context.Context, req *v1.ListContainerStatsRequest) (*v1.ListContainerStatsResponse, error) {
 	return &v1.ListContainerStatsResponse{Stats: s.listContainerStats(req.Filter)}, nil
 }
 
-func (s *runtimeService) StreamContainerStats(req *v1.StreamContainerStatsRequest, stream grpc.ServerStreamingServer[v1.StreamContainerStatsResponse]) error {
+func (s *statsCalls) StreamContainerStats(req *v1.StreamContainerStatsRequest, stream grpc.ServerStreamingServer[v1.StreamContainerStatsResponse]) error {
 	return sendLists(s.listContainerStats(req.Filter), func(part []*v1.ContainerStats) error {
 		return stream.Send(&v1.StreamContainerStatsResponse{ContainerStats: part})
 	})
 }
 
-func (s *runtimeService) listContainerStats(in *v1.ContainerStatsFilter) []*v1.ContainerStats {
+func (s *statsCalls) listContainerStats(in *v1.ContainerStatsFilter) []*v1.ContainerStats {
 	list := s.stats.ListContainerStats(sandbox.ContainerFilter{ID: in.GetId(), PodID: in.GetPodSandboxId(), Labels: in.GetLabelSelector()})
 	out := make([]*v1.ContainerStats, 0, len(list))
 	for _, c := range list {
@@ -51,7 +58,7 @@ func (s *runtimeService) listContainerStats(in *v1.ContainerStatsFilter) []*v1.C
 
 // PodSandboxStats refuses the empty id: kubelet asks for it at its start, and takes Unimplemented alone for a runtime that has no
 // statistics of pods (cmd/kubelet/app/server.go).
-func (s *runtimeService) PodSandboxStats(_ context.Context, req *v1.PodSandboxStatsRequest) (*v1.PodSandboxStatsResponse, error) {
+func (s *statsCalls) PodSandboxStats(_ context.Context, req *v1.PodSandboxStatsRequest) (*v1.PodSandboxStatsResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -62,17 +69,17 @@ func (s *runtimeService) PodSandboxStats(_ context.Context, req *v1.PodSandboxSt
 	return &v1.PodSandboxStatsResponse{Stats: encodePodStats(stats)}, nil
 }
 
-func (s *runtimeService) ListPodSandboxStats(_ context.Context, req *v1.ListPodSandboxStatsRequest) (*v1.ListPodSandboxStatsResponse, error) {
+func (s *statsCalls) ListPodSandboxStats(_ context.Context, req *v1.ListPodSandboxStatsRequest) (*v1.ListPodSandboxStatsResponse, error) {
 	return &v1.ListPodSandboxStatsResponse{Stats: s.listPodStats(req.Filter)}, nil
 }
 
-func (s *runtimeService) StreamPodSandboxStats(req *v1.StreamPodSandboxStatsRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxStatsResponse]) error {
+func (s *statsCalls) StreamPodSandboxStats(req *v1.StreamPodSandboxStatsRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxStatsResponse]) error {
 	return sendLists(s.listPodStats(req.Filter), func(part []*v1.PodSandboxStats) error {
 		return stream.Send(&v1.StreamPodSandboxStatsResponse{PodSandboxStats: part})
 	})
 }
 
-func (s *runtimeService) listPodStats(in *v1.PodSandboxStatsFilter) []*v1.PodSandboxStats {
+func (s *statsCalls) listPodStats(in *v1.PodSandboxStatsFilter) []*v1.PodSandboxStats {
 	list := s.stats.ListPodStats(sandbox.PodStatsFilter{ID: in.GetId(), Labels: in.GetLabelSelector()})
 	out := make([]*v1.PodSandboxStats, 0, len(list))
 	for _, p := range list {
@@ -82,16 +89,16 @@ func (s *runtimeService) listPodStats(in *v1.PodSandboxStatsFilter) []*v1.PodSan
 }
 
 // ListMetricDescriptors never changes: kubelet asks once.
-func (s *runtimeService) ListMetricDescriptors(context.Context, *v1.ListMetricDescriptorsRequest) (*v1.ListMetricDescriptorsResponse, error) {
+func (s *statsCalls) ListMetricDescriptors(context.Context, *v1.ListMetricDescriptorsRequest) (*v1.ListMetricDescriptorsResponse, error) {
 	return &v1.ListMetricDescriptorsResponse{Descriptors: metricDescriptors()}, nil
 }
 
-func (s *runtimeService) ListPodSandboxMetrics(context.Context, *v1.ListPodSandboxMetricsRequest) (*v1.ListPodSandboxMetricsResponse, error) {
+func (s *statsCalls) ListPodSandboxMetrics(context.Context, *v1.ListPodSandboxMetricsRequest) (*v1.ListPodSandboxMetricsResponse, error) {
 	metrics, err := s.metrics()
 	return &v1.ListPodSandboxMetricsResponse{PodMetrics: metrics}, err
 }
 
-func (s *runtimeService) StreamPodSandboxMetrics(_ *v1.StreamPodSandboxMetricsRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxMetricsResponse]) error {
+func (s *statsCalls) StreamPodSandboxMetrics(_ *v1.StreamPodSandboxMetricsRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxMetricsResponse]) error {
 	metrics, err := s.metrics()
 	if err != nil {
 		return err
@@ -101,7 +108,7 @@ func (s *runtimeService) StreamPodSandboxMetrics(_ *v1.StreamPodSandboxMetricsRe
 	})
 }
 
-func (s *runtimeService) metrics() ([]*v1.PodSandboxMetrics, error) {
+func (s *statsCalls) metrics() ([]*v1.PodSandboxMetrics, error) {
 	began := s.now()
 	disk, err := s.stats.FilesystemStats()
 	if err != nil {

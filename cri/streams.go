@@ -16,10 +16,17 @@ type Streams interface {
 	PortForward(pod string, ports []int32) (url string, err error)
 }
 
+// streamCalls give the addresses of streams.
+type streamCalls struct {
+	pods       Pods
+	containers Containers
+	streams    Streams
+}
+
 // Exec returns a URL at which a command can be run in a container. That the
 // container runs is looked at now, for the client to be told in time, and again when
 // it comes.
-func (s *runtimeService) Exec(_ context.Context, req *v1.ExecRequest) (*v1.ExecResponse, error) {
+func (s *streamCalls) Exec(_ context.Context, req *v1.ExecRequest) (*v1.ExecResponse, error) {
 	wanted, err := decodeWanted(req)
 	if err != nil {
 		return nil, err
@@ -39,7 +46,7 @@ func (s *runtimeService) Exec(_ context.Context, req *v1.ExecRequest) (*v1.ExecR
 }
 
 // Attach returns a URL at which a container's own process can be spoken to.
-func (s *runtimeService) Attach(_ context.Context, req *v1.AttachRequest) (*v1.AttachResponse, error) {
+func (s *streamCalls) Attach(_ context.Context, req *v1.AttachRequest) (*v1.AttachResponse, error) {
 	wanted, err := decodeWanted(req)
 	if err != nil {
 		return nil, err
@@ -57,7 +64,7 @@ func (s *runtimeService) Attach(_ context.Context, req *v1.AttachRequest) (*v1.A
 
 // PortForward returns a URL at which a pod's ports can be connected to. The ports
 // are for WebSocket clients; others name theirs later.
-func (s *runtimeService) PortForward(_ context.Context, req *v1.PortForwardRequest) (*v1.PortForwardResponse, error) {
+func (s *streamCalls) PortForward(_ context.Context, req *v1.PortForwardRequest) (*v1.PortForwardResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
@@ -78,7 +85,7 @@ func (s *runtimeService) PortForward(_ context.Context, req *v1.PortForwardReque
 }
 
 // ReopenContainerLog is called when the log has been renamed.
-func (s *runtimeService) ReopenContainerLog(ctx context.Context, req *v1.ReopenContainerLogRequest) (*v1.ReopenContainerLogResponse, error) {
+func (s *containerCalls) ReopenContainerLog(ctx context.Context, req *v1.ReopenContainerLogRequest) (*v1.ReopenContainerLogResponse, error) {
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}

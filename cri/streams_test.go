@@ -3,6 +3,7 @@ package cri
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/sandbox"
@@ -34,7 +35,7 @@ func (f *fakeStreams) PortForward(pod string, ports []int32) (string, error) {
 
 func TestStreamURLs(t *testing.T) {
 	rooms, streams := &fakeRooms{}, &fakeStreams{}
-	s := &runtimeService{pods: rooms, containers: rooms, streams: streams}
+	s := newRuntimeService(Config{}, Parts{Pods: rooms, Containers: rooms, Streams: streams}, time.Now, t.Context())
 	exec, err := s.Exec(t.Context(), &v1.ExecRequest{ContainerId: "c", Cmd: []string{"sh"}, Tty: true, Stdin: true, Stdout: true})
 	if err != nil || exec.Url != "http://exec" {
 		t.Errorf("%v, %v", exec, err)
@@ -63,7 +64,7 @@ func TestStreamURLs(t *testing.T) {
 
 func TestStreamsRefused(t *testing.T) {
 	rooms, streams := &fakeRooms{}, &fakeStreams{}
-	s := &runtimeService{pods: rooms, containers: rooms, streams: streams}
+	s := newRuntimeService(Config{}, Parts{Pods: rooms, Containers: rooms, Streams: streams}, time.Now, t.Context())
 	for name, call := range map[string]func() error{
 		"exec, no container": func() error {
 			_, err := s.Exec(t.Context(), &v1.ExecRequest{Cmd: []string{"sh"}, Stdout: true})

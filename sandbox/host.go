@@ -71,12 +71,17 @@ type host interface {
 
 // linux is the host that berth runs on.
 type linux struct {
-	cgroups *cgroup.Tree
-	systemd *cgroup.Manager // nil: cgroups are made without it
-	keeper  string          // path of berth-keeper
+	linuxCgroups
+	keeper string // path of berth-keeper
 
 	mu    sync.Mutex
 	pause *os.File
+}
+
+// linuxCgroups are its cgroups.
+type linuxCgroups struct {
+	cgroups *cgroup.Tree
+	systemd *cgroup.Manager // nil: cgroups are made without it
 }
 
 func (l *linux) shm(size int64, user *spec.UserNamespace, label string) (*os.File, error) {
@@ -196,28 +201,28 @@ func (l *linux) createCgroup(path string, r *specs.LinuxResources) (*cgroup.Grou
 }
 
 // markCgroup asks no systemd, which would want a process for it.
-func (l *linux) markCgroup(path string) error {
+func (l linuxCgroups) markCgroup(path string) error {
 	_, err := l.cgroups.Create(path, nil)
 	return err
 }
 
-func (l *linux) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }
+func (l linuxCgroups) cgroup(path string) *cgroup.Group { return l.cgroups.Load(path) }
 
-func (l *linux) innerCgroup(path string) (string, error) {
+func (l linuxCgroups) innerCgroup(path string) (string, error) {
 	if l.systemd == nil {
 		return path, nil
 	}
 	return l.cgroups.Load(path).Inner()
 }
 
-func (l *linux) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
+func (l linuxCgroups) updateCgroup(path string, r *specs.LinuxResources) (func() error, error) {
 	if l.systemd != nil {
 		return l.systemd.Managed(l.cgroups, path).Update(r)
 	}
 	return l.cgroups.Load(path).Update(r)
 }
 
-func (l *linux) killCgroup(ctx context.Context, path string) error {
+func (l linuxCgroups) killCgroup(ctx context.Context, path string) error {
 	if err := l.cgroups.Load(path).Kill(ctx); err != nil {
 		return fmt.Errorf("kill cgroup %s: %w", path, err)
 	}
@@ -230,7 +235,7 @@ const lateTime = 200 * time.Millisecond
 // deleteCgroup removes a cgroup, and its parents that berth made. What is in it is
 // killed if it stays: a child whose keeper died amid its launch goes on with its
 // program, and may enter the cgroup after all others were killed.
-func (l *linux) deleteCgroup(ctx context.Context, path string) error {
+func (l linuxCgroups) deleteCgroup(ctx context.Context, path string) error {
 	group := l.cgroups.Load(path)
 	for {
 		attempt, cancel := context.WithTimeout(ctx, lateTime)
@@ -249,7 +254,7 @@ func (l *linux) deleteCgroup(ctx context.Context, path string) error {
 	}
 }
 
-func (l *linux) oomKilled(path string) (bool, error) { return l.cgroups.Load(path).OOMKilled() }
+func (l linuxCgroups) oomKilled(path string) (bool, error) { return l.cgroups.Load(path).OOMKilled() }
 
 func (l *linux) pauseBinary() (*os.File, error) {
 	l.mu.Lock()

@@ -48,7 +48,7 @@ type Manager struct {
 // Records that are torn cost their pods, and are no error. Those that the disk
 // doesn't give cost nothing: their pods are left alone, unseen, for the next Open.
 func Open(ctx context.Context, cfg Config, parts Parts) (*Manager, error) {
-	return open(ctx, cfg, parts, &linux{cgroups: parts.Cgroups, systemd: parts.Systemd, keeper: cfg.KeeperBinary}, newRecords(cfg.Root))
+	return open(ctx, cfg, parts, &linux{linuxCgroups: linuxCgroups{parts.Cgroups, parts.Systemd}, keeper: cfg.KeeperBinary}, newRecords(cfg.Root))
 }
 
 func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Manager, error) {

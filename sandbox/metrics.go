@@ -153,7 +153,7 @@ func DeviceName(major, minor uint32) string {
 	return number
 }
 
-func (l *linux) meter(path string) meter { return l.cgroups.Load(path).Meter() }
+func (l linuxCgroups) meter(path string) meter { return l.cgroups.Load(path).Meter() }
 
 func (l *linux) openNetNS(path string) (*os.File, error) { return os.Open(path) }
 
@@ -161,7 +161,7 @@ func (l *linux) counters(namespace *os.File) ([]cni.InterfaceCounters, error) {
 	return cni.Counters(int(namespace.Fd()))
 }
 
-func (l *linux) processes(path string, first int) (*ProcessMetrics, error) {
+func (l linuxCgroups) processes(path string, first int) (*ProcessMetrics, error) {
 	pids, err := l.cgroups.Load(path).Processes()
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func (l *linux) createScope(path string, r *specs.LinuxResources) (*cgroup.Group
 }
 
 // scopeGone tells systemd that a container's group was removed.
-func (l *linux) scopeGone(path string) error {
+func (l linuxCgroups) scopeGone(path string) error {
 	if l.systemd == nil || filepath.Ext(path) != ".scope" {
 		return nil
 	}

@@ -72,9 +72,9 @@ func (m *Meter) Detail() (*Detail, error) {
 	out := &Detail{At: time.Now()}
 	var err error
 	if g.tree.mode == V2 {
-		err = g.detailV2(out)
+		err = details{g}.detailV2(out)
 	} else {
-		err = g.detailV1(out)
+		err = details{g}.detailV1(out)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read details of cgroup %s: %w", g.path, err)
@@ -82,8 +82,11 @@ func (m *Meter) Detail() (*Detail, error) {
 	return out, nil
 }
 
+// details reads what a group has files for.
+type details struct{ *Group }
+
 // content reads a file of the group in the hierarchy mounted at root, "" when there is none.
-func (g *Group) content(root, name string) (string, error) {
+func (g details) content(root, name string) (string, error) {
 	if root == "" {
 		return "", nil
 	}
@@ -95,7 +98,7 @@ func (g *Group) content(root, name string) (string, error) {
 }
 
 // table is content as numbers by their keys; nil when there is no such file.
-func (g *Group) table(root, name string) (map[string]uint64, error) {
+func (g details) table(root, name string) (map[string]uint64, error) {
 	text, err := g.content(root, name)
 	if err != nil || text == "" {
 		return nil, err
@@ -106,13 +109,13 @@ func (g *Group) table(root, name string) (map[string]uint64, error) {
 }
 
 // value is content as one number, nil when there is none.
-func (g *Group) value(root, name string) (*uint64, error) {
+func (g details) value(root, name string) (*uint64, error) {
 	text, err := g.content(root, name)
 	return parseNumber([]byte(text)), err
 }
 
 // limit is value as a limit, 0 when it limits nothing.
-func (g *Group) limit(root, name string) (uint64, error) {
+func (g details) limit(root, name string) (uint64, error) {
 	n, err := g.value(root, name)
 	if err != nil || n == nil || noLimit(*n) {
 		return 0, err
@@ -120,7 +123,7 @@ func (g *Group) limit(root, name string) (uint64, error) {
 	return *n, nil
 }
 
-func (g *Group) detailV2(out *Detail) error {
+func (g details) detailV2(out *Detail) error {
 	root := g.tree.unified
 	cpu, err1 := g.table(root, "cpu.stat")
 	if cpu != nil {
@@ -158,7 +161,7 @@ func (g *Group) detailV2(out *Detail) error {
 	return errors.Join(append(errs, g.maxTasks(root, out))...)
 }
 
-func (g *Group) detailV1(out *Detail) error {
+func (g details) detailV1(out *Detail) error {
 	tree := g.tree
 	acct, err1 := g.table(tree.controllerDir("cpuacct"), "cpuacct.stat")
 	cpu, err2 := g.table(tree.controllerDir("cpu"), "cpu.stat")
@@ -190,7 +193,7 @@ func (g *Group) detailV1(out *Detail) error {
 const tick = uint64(time.Second / 100)
 
 // memoryV1 reads the files of one number.
-func (g *Group) memoryV1(root string, out *MemoryDetail) error {
+func (g details) memoryV1(root string, out *MemoryDetail) error {
 	var errs []error
 	read := func(name string) uint64 {
 		n, err := g.value(root, name)
@@ -216,7 +219,7 @@ func (g *Group) memoryV1(root string, out *MemoryDetail) error {
 	return errors.Join(errs...)
 }
 
-func (g *Group) maxTasks(root string, out *Detail) error {
+func (g details) maxTasks(root string, out *Detail) error {
 	n, err := g.value(root, "pids.max")
 	if n != nil && *n == math.MaxUint64 {
 		*n = 0
@@ -226,7 +229,7 @@ func (g *Group) maxTasks(root string, out *Detail) error {
 }
 
 // hugepages reads "hugetlb.2MB.current" and the like: a node has the sizes of its processors.
-func (g *Group) hugepages(root string, out *Detail, current, peak string) error {
+func (g details) hugepages(root string, out *Detail, current, peak string) error {
 	if root == "" {
 		return nil
 	}
