@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,8 +54,37 @@ type Stall struct {
 	Total                uint64
 }
 
+// heldFiles are how many files all meters of a tree may hold open, and do.
+type heldFiles struct {
+	once sync.Once
+	most int64
+	now  atomic.Int64
+}
+
+// mostHeld bounds them whatever the limit: 150 MB of the kernel's memory.
+const mostHeld = 32 << 10
+
+// take says whether one more may be held; give it back.
+func (h *heldFiles) take() bool {
+	h.once.Do(func() {
+		h.most = mostHeld
+		var limit unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur/4 < mostHeld {
+			h.most = int64(limit.Cur / 4) // the rest is for what can't do without
+		}
+	})
+	if h.now.Add(1) <= h.most {
+		return true
+	}
+	h.now.Add(-1)
+	return false
+}
+
+func (h *heldFiles) give() { h.now.Add(-1) }
+
 // Meter reads what a group uses. It holds the files open that are read often (4.5 KB of the kernel's memory each, but a
-// third of the time), and opens the others at each reading. It is safe for concurrent use; Close it.
+// third of the time), and opens the others at each reading, as it does with all when many are held. It is safe for
+// concurrent use; Close it.
 type Meter struct {
 	group  *Group
 	mu     sync.Mutex
@@ -76,6 +106,7 @@ func (m *Meter) Close() {
 	for name, fd := range m.held {
 		if fd != absent {
 			_ = unix.Close(fd)
+			m.group.tree.held.give()
 		}
 		delete(m.held, name)
 	}
@@ -133,11 +164,19 @@ func (r *reading) text(root, name string) []byte {
 		if r.err != nil {
 			return nil
 		}
-		r.meter.held[name] = fd
+		if fd == absent || r.meter.group.tree.held.take() {
+			r.meter.held[name] = fd
+		} else {
+			defer unix.Close(fd)
+		}
 	}
 	if fd == absent {
 		return nil
 	}
+	return r.read(name, fd)
+}
+
+func (r *reading) read(name string, fd int) []byte {
 	for {
 		n, err := unix.Pread(fd, r.buf, 0)
 		switch {

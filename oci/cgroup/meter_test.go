@@ -71,6 +71,26 @@ func TestUsageV2(t *testing.T) {
 	}
 }
 
+// On a node with many groups not all files are held, and all are read.
+func TestFilesAreHeldWithinBounds(t *testing.T) {
+	m, _ := meterV2(t)
+	held := &m.group.tree.held
+	held.once.Do(func() { held.most = 3 })
+	for range 3 {
+		usage, err := m.Usage()
+		if err != nil || usage.CPU == nil || usage.Memory == nil || usage.Tasks == nil || usage.MemoryPressure == nil {
+			t.Fatalf("usage %+v, %v", usage, err)
+		}
+		if n := held.now.Load(); n != 3 {
+			t.Errorf("%d files are held, 3 may be", n)
+		}
+	}
+	m.Close()
+	if n := held.now.Load(); n != 0 {
+		t.Errorf("%d files are held by nobody", n)
+	}
+}
+
 func TestSwapV2(t *testing.T) {
 	for text, want := range map[string]*uint64{"max\n": nil, "0\n": ptr(uint64(0)), "300\n": ptr(uint64(300))} {
 		m, dir := meterV2(t)

@@ -47,6 +47,8 @@ type Tree struct {
 	warn   func(Warning)
 	mu     sync.Mutex
 	warned map[string]bool // features that warn was called for
+
+	held heldFiles
 }
 
 // hierarchy is one mounted hierarchy.
