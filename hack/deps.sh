@@ -14,6 +14,7 @@ command -v make >/dev/null || missing="$missing make"
 command -v crun >/dev/null || missing="$missing crun"
 command -v pkg-config >/dev/null || missing="$missing pkg-config"
 [ -e /usr/include/seccomp.h ] || missing="$missing libseccomp-dev"
+command -v iptables >/dev/null || missing="$missing iptables"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

@@ -20,5 +20,8 @@
 // read once, then kept by whoever changes it, which is only this process (a table's name has the daemon's own prefix). When the
 // kernel says that the mirror is wrong (somebody flushed the rule set), the mirror puts the table back.
 //
+// What the reference plugins made for an owner, by nft or by iptables' nf_tables variant, goes with the owner (reference.go, iptables.go,
+// filterhost.go, spoof.go); the older iptables is not seen here. Filter and Guard keep tables of their own.
+//
 // The package must not know CNI, bridges or pods: an owner is a string.
 package nft

@@ -54,12 +54,7 @@ func (h *hostFilter) ensure(v4 bool, admin string) error {
 		return fmt.Errorf("make chain %s of table %s: %w", cniForward, filterName, err)
 	}
 	jumps := func(to string) func([]expr.Any) bool {
-		return func(exprs []expr.Any) bool {
-			return slices.ContainsFunc(exprs, func(e expr.Any) bool {
-				v, ok := e.(*expr.Verdict)
-				return ok && v.Kind == expr.VerdictJump && v.Chain == to
-			})
-		}
+		return func(exprs []expr.Any) bool { return jumpsTo(exprs, to) }
 	}
 	jump := func(to string) []expr.Any {
 		return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictJump, Chain: to}}

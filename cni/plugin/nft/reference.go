@@ -33,6 +33,7 @@ var referenceChains = map[string][]string{
 type reference struct {
 	kernel *kernel
 	list   []*nftables.Table
+	nat    []*nftables.Table // of iptables
 	until  time.Time
 }
 
@@ -91,19 +92,22 @@ func (r *reference) find() error {
 	if err != nil {
 		return fmt.Errorf("list nf_tables tables: %w", err)
 	}
+	r.nat = slices.DeleteFunc(slices.Clone(all), func(k *nftables.Table) bool { return k.Name != natTable || !ofIPTables(k) })
 	r.list = slices.DeleteFunc(all, func(k *nftables.Table) bool { return referenceChains[k.Name] == nil })
 	r.until = time.Now().Add(referenceTTL)
 	return nil
 }
 
 // releasePorts deletes what the reference plugin published of an owner.
-func (r *reference) releasePorts(owner string) error {
+func (r *reference) releasePorts(network, owner string) error {
 	container := path.Dir(owner)
-	return r.release(referenceHostPorts, func(comment string) bool { return comment == container })
+	err := r.release(referenceHostPorts, func(comment string) bool { return comment == container })
+	return errors.Join(err, r.releaseChain("CNI-HOSTPORT-DNAT", chainOf("CNI-DN-", network, container)))
 }
 
 // releaseMasquerade deletes what the reference plugins masqueraded of an owner.
 func (r *reference) releaseMasquerade(network, owner string) error {
 	begin := masqueradeComment(network, owner)
-	return r.release(referenceMasquerade, func(comment string) bool { return strings.HasPrefix(comment, begin) })
+	err := r.release(referenceMasquerade, func(comment string) bool { return strings.HasPrefix(comment, begin) })
+	return errors.Join(err, r.releaseChain("POSTROUTING", chainOf("CNI-", network, path.Dir(owner))))
 }

@@ -181,7 +181,7 @@ func (t *Tables) write(network, owner string, c *change) error {
 func (t *Tables) Release(network, owner string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return errors.Join(t.release(network, ofOwner(owner)), t.reference.releasePorts(owner))
+	return errors.Join(t.release(network, ofOwner(owner)), t.reference.releasePorts(network, owner))
 }
 
 // ReleaseMasquerade takes back what Masquerade did for the owner, or the reference plugins did. It may be called any number of times.
