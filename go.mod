@@ -15,10 +15,15 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require github.com/containerd/containerd/api v1.12.0 // indirect
+require (
+	github.com/containerd/containerd/api v1.12.0 // indirect
+	github.com/knqyf263/go-plugin v0.9.0 // indirect
+	github.com/tetratelabs/wazero v1.11.0 // indirect
+)
 
 require (
 	cyphar.com/go-pathrs v0.2.5 // indirect
+	github.com/containerd/nri v0.12.5
 	github.com/cyphar/filepath-securejoin v0.7.0 // indirect
 )
 
@@ -74,7 +79,7 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260825221802-da73d73af1c5 // indirect
 	google.golang.org/grpc v1.85.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
+	google.golang.org/protobuf v1.36.12
 	k8s.io/cri-api v0.37.2 // indirect
 	k8s.io/cri-streaming v0.37.2 // indirect
 	k8s.io/klog/v2 v2.140.0

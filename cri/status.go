@@ -40,6 +40,7 @@ var outcomes = []outcome{
 	{sandbox.ErrLagging, "sandbox.ErrLagging", codes.Aborted, ""},
 	// Said on a stream, which has no codes.
 	{sandbox.ErrBehind, "sandbox.ErrBehind", codes.DataLoss, ""},
+	{sandbox.ErrRefused, "sandbox.ErrRefused", codes.FailedPrecondition, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},

@@ -23,6 +23,7 @@ type containers struct {
 	runtimes   *runtimes
 	programs   *keptPrograms
 	exits      *exits
+	plugins    *plugins
 }
 
 // container is a container that the manager knows. The lock of its pod guards it.
@@ -47,6 +48,7 @@ type container struct {
 	spec *specs.Spec // nil: to be built from the record
 
 	poststop sync.Once // its poststop hooks
+	stopTold sync.Once // plugins know that it has stopped
 
 	// Who has the pod's turn also has these, which the start uses up.
 	root    *os.File      // detached mount of its root; nil: to be mounted

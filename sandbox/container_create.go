@@ -109,11 +109,41 @@ func (r *containerCreate) up(ctx context.Context) error {
 	if err := r.tx.sequence(ctx, r.intend(), r.makeHostPaths()); err != nil {
 		return err
 	}
+	leave, any := r.containers.plugins.enter()
+	defer leave()
+	if any {
+		return r.adjusted(ctx)
+	}
 	// A cgroup on v1 takes as long as the root: the start has no time for it.
 	if err := r.tx.parallel(ctx, []step{r.prepareRoot()}, []step{r.makeCgroup()}); err != nil {
 		return err
 	}
 	return r.tx.sequence(ctx, r.prepareImageVolumes(), r.relabel(), r.build(), r.commit())
+}
+
+// adjusted is up where there are plugins: they see the whole Spec, and may change limits before the cgroup is made.
+// The caller has entered.
+func (r *containerCreate) adjusted(ctx context.Context) error {
+	err := r.tx.sequence(ctx, r.prepareRoot(), r.prepareImageVolumes(), r.relabel(), r.build(), r.adjust(), r.build(), r.makeCgroup(), r.commit())
+	if err != nil {
+		return err
+	}
+	if err := r.containers.plugins.tell(ctx, PluginCreated, r.c); err != nil {
+		r.containers.log.WithFields(logrus.Fields{"container": r.c.id, "op": "tell plugins", "error": err}).Warn("plugin failed")
+	}
+	return nil
+}
+
+// adjust asks the plugins.
+func (r *containerCreate) adjust() step {
+	return step{
+		name: "ask plugins",
+		do:   func(ctx context.Context) error { return r.containers.plugins.adjust(ctx, r.c, r.c.spec) },
+		undo: func(ctx context.Context) error {
+			p := r.c.pod.now()
+			return r.containers.parts.Plugins.Container(ctx, PluginRemove, p.info(), r.c.record.info(), r.c.spec)
+		},
+	}
 }
 
 // newContainerRecord is the record that says what is about to be made.
@@ -259,11 +289,15 @@ func (r *containerCreate) makeCgroup() step {
 	return step{
 		name: "make the cgroup",
 		do: func(context.Context) error {
-			rec.User = &spec.User{}
-			s, err := r.containers.builder.buildSpec(r.c.pod, &rec)
-			if err != nil {
-				return err
+			s := r.c.spec // there already if plugins were asked
+			if s == nil {
+				var err error
+				rec.User = &spec.User{}
+				if s, err = r.containers.builder.buildSpec(r.c.pod, &rec); err != nil {
+					return err
+				}
 			}
+			var err error
 			r.c.group, err = r.containers.host.createCgroup(rec.Cgroup, s.Linux.Resources)
 			return err
 		},

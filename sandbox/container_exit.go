@@ -22,6 +22,7 @@ type exits struct {
 	*base
 	hooks    *hooks
 	runtimes *runtimes
+	plugins  *plugins
 }
 
 // dispatch takes the ends of processes from the keeper until that is closed, or
@@ -65,6 +66,7 @@ func (m *Manager) exit(exit keeper.Exit) {
 // called twice.
 func (xs *exits) exited(c *container, exit keeper.Exit) {
 	if xs.book(c, exit) {
+		xs.plugins.stoppedSoon(c)
 		xs.cleanUp(c)
 	}
 }

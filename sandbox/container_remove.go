@@ -54,6 +54,10 @@ func (cs *containers) discard(ctx context.Context, c *container) error {
 			return err
 		}
 	}
+	if last == containerRemoved {
+		cs.plugins.stopped(ctx, c)
+		cs.plugins.over(ctx, PluginRemove, c)
+	}
 	if err := cs.free(ctx, c); err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ func (sb *specBuilder) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, err
 	default:
 		out.Linux.Seccomp, err = sb.profiles.choose(rec.Config.Security.Seccomp, out.Process.Capabilities)
 	}
+	if err == nil && len(rec.Adjustment) > 0 && sb.parts.Plugins != nil {
+		err = sb.parts.Plugins.Apply(rec.Adjustment, out)
+	}
 	return out, err
 }
 

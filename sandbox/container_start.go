@@ -101,11 +101,39 @@ func (s *start) end() {
 
 // up does the steps.
 func (s *start) up(ctx context.Context) error {
-	if err := s.tx.sequence(ctx, s.makeCgroup(), s.launch(), s.poststart()); err != nil {
+	leave, any := s.containers.plugins.enter()
+	defer leave()
+	if err := s.tx.run(ctx, s.makeCgroup()); err != nil {
+		return err
+	}
+	if any {
+		if err := s.tx.run(ctx, s.askPlugins()); err != nil {
+			return err
+		}
+	}
+	if err := s.tx.sequence(ctx, s.launch(), s.poststart()); err != nil {
 		return err
 	}
 	s.started()
+	if any {
+		if err := s.containers.plugins.tell(ctx, PluginStarted, s.c); err != nil {
+			s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "op": "tell plugins", "error": err}).Warn("plugin failed")
+		}
+	}
 	return nil
+}
+
+// askPlugins tells of the start, which they may refuse. The caller has entered.
+func (s *start) askPlugins() step {
+	told := s.containers.plugins
+	return step{
+		name: "ask plugins",
+		do:   func(ctx context.Context) error { return told.tell(ctx, PluginStart, s.c) },
+		undo: func(ctx context.Context) (err error) {
+			s.c.stopTold.Do(func() { err = told.tell(ctx, PluginStop, s.c) })
+			return err
+		},
+	}
 }
 
 // started books a start, and the end of the process should that have come first.

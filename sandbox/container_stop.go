@@ -41,7 +41,10 @@ func (cs *containers) StopContainer(ctx context.Context, id string, grace time.D
 	if err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
-	return cs.stop(ctx, c, grace)
+	if err := cs.stop(ctx, c, grace); err != nil {
+		return err
+	}
+	return cs.plugins.stoppedNow(ctx, c)
 }
 
 // stopping is the stop of one container under way.

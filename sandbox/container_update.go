@@ -18,6 +18,15 @@ import (
 // use, ErrInvalidLimit for a value that the kernel refuses, a *spec.FieldError for one
 // that breaks a rule.
 func (cs *containers) UpdateContainer(ctx context.Context, id string, update *spec.Resources) error {
+	return cs.updateContainer(ctx, id, update, true)
+}
+
+// UpdateForPlugin is UpdateContainer at the wish of a plugin, which no plugin is told of.
+func (cs *containers) UpdateForPlugin(ctx context.Context, id string, update *spec.Resources) error {
+	return cs.updateContainer(ctx, id, update, false)
+}
+
+func (cs *containers) updateContainer(ctx context.Context, id string, update *spec.Resources, tell bool) error {
 	c, err := cs.index.container(id)
 	if err != nil {
 		return fmt.Errorf("update: %w", err)
@@ -31,6 +40,13 @@ func (cs *containers) UpdateContainer(ctx context.Context, id string, update *sp
 	if rec.State != ContainerCreated && rec.State != ContainerRunning {
 		return fmt.Errorf("update: %w", stateError("container", c.id, rec.State))
 	}
+	done, any := cs.plugins.enter()
+	defer done()
+	if any = any && tell; any {
+		if update, err = cs.plugins.update(ctx, c, update); err != nil {
+			return err
+		}
+	}
 	resources, err := rec.Config.Resources.With(update)
 	if err != nil {
 		return err
@@ -41,6 +57,11 @@ func (cs *containers) UpdateContainer(ctx context.Context, id string, update *sp
 	}
 	if err := c.setResources(cs.records, resources); err != nil {
 		return fmt.Errorf("update container %s: %w", c.id, errors.Join(err, undo()))
+	}
+	if any {
+		if err := cs.plugins.tell(ctx, PluginUpdated, c); err != nil {
+			cs.log.WithFields(logrus.Fields{"container": c.id, "op": "tell plugins", "error": err}).Warn("plugin failed")
+		}
 	}
 	cs.log.WithFields(logrus.Fields{"pod": c.pod.id, "container": c.id}).Info("container updated")
 	return nil

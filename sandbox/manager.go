@@ -22,6 +22,7 @@ const closeTime = 10 * time.Second
 //	Manager ─┬─ pods ───────┬─ containers ─┬─ roots
 //	         │              │              ├─ exits ──── hooks, runtimes
 //	         │              │              ├─ hooks ──── specBuilder
+//	         │              │              ├─ plugins ── specBuilder
 //	         │              │              └─ runtimes ─ specBuilder, keptPrograms
 //	         │              └─ namespaces ─── keptPrograms
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
@@ -80,15 +81,16 @@ func assemble(b *base) *Manager {
 	builder := newSpecBuilder(b)
 	others := &runtimes{base: b, builder: builder, programs: programs}
 	hooks := &hooks{base: b, builder: builder}
+	told := &plugins{base: b, builder: builder}
 	namespaces := &namespaces{base: b, programs: programs}
 	containers := &containers{
 		base: b, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces,
-		exits: &exits{base: b, hooks: hooks, runtimes: others},
+		exits: &exits{base: b, hooks: hooks, runtimes: others, plugins: told}, plugins: told,
 	}
 	watched := &watched{base: b, pids: map[string]int{}}
 	return &Manager{
 		base:         b,
-		pods:         &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, programs: programs, runtimes: others},
+		pods:         &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, programs: programs, runtimes: others, plugins: told},
 		containers:   containers,
 		sessions:     &sessions{base: b, builder: builder, hooks: hooks, runtimes: others},
 		namespaces:   namespaces,

@@ -15,7 +15,7 @@ import (
 	"github.com/berth-runtime/berth/sandbox/keeper"
 )
 
-// Parts are the rooms that a Manager composes. All are needed.
+// Parts are the rooms that a Manager composes. All are needed, but where it says otherwise.
 type Parts struct {
 	Network  Network
 	Images   Images
@@ -23,6 +23,7 @@ type Parts struct {
 	Programs Programs
 	Cgroups  *cgroup.Tree
 	Systemd  *cgroup.Manager // with the cgroup driver systemd
+	Plugins  Plugins         // nil: none
 	Log      logrus.FieldLogger
 }
 

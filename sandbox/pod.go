@@ -24,6 +24,7 @@ type pods struct {
 	programs   *keptPrograms
 	runtimes   *runtimes
 	watched    *watched
+	plugins    *plugins
 }
 
 // pod is a pod that the manager knows.

@@ -52,6 +52,7 @@ func (ps *pods) removePod(ctx context.Context, p *pod) error {
 	if err := ps.forgetPod(p); err != nil {
 		return err
 	}
+	ps.plugins.pod(ctx, PluginRemove, p.now())
 	ps.index.removePod(p)
 	ps.log.WithFields(logrus.Fields{"pod": p.id}).Info("pod removed")
 	return ps.movePod(p, podRemoved, nil)

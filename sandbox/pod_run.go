@@ -138,7 +138,33 @@ func (r *podRun) up(ctx context.Context) error {
 	}
 	// Before the commit: a pod that others see may be removed, and what was kept of it with it.
 	r.pods.programs.keep(&freshProgram{note: &launchNote{pod: r.p, name: runTimeline, watches: map[string]*stopwatch{"run": r.tx.watch}}})
+	leave, any := r.pods.plugins.enter()
+	defer leave()
+	if any {
+		if err := r.tx.run(ctx, r.tellPlugins()); err != nil {
+			return err
+		}
+	}
 	return r.tx.run(ctx, r.commit())
+}
+
+// tellPlugins shows plugins the pod as it will be. The caller has entered.
+func (r *podRun) tellPlugins() step {
+	rec := r.p.record
+	rec.State, rec.IPs = PodReady, r.ips
+	return step{
+		name: "tell plugins",
+		do: func(ctx context.Context) error {
+			if err := r.pods.parts.Plugins.Pod(ctx, PluginRun, rec.info()); err != nil {
+				return fmt.Errorf("%w: %v", ErrRefused, err)
+			}
+			return nil
+		},
+		undo: func(ctx context.Context) error {
+			rec.State = PodNotReady
+			return r.pods.parts.Plugins.Pod(ctx, PluginRemove, rec.info())
+		},
+	}
 }
 
 // down undoes the steps. What can't be undone leaves a pod that clients see and

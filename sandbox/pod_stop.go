@@ -55,6 +55,10 @@ func (ps *pods) stopPod(ctx context.Context, p *pod) error {
 	if err := ps.teardown(ctx, p); err != nil {
 		return err
 	}
+	for _, c := range p.list() {
+		ps.containers.plugins.stopped(ctx, c)
+	}
+	ps.plugins.pod(ctx, PluginStop, p.now())
 	ps.log.WithFields(logrus.Fields{"pod": p.id, "took": time.Since(start)}).Info("pod stopped")
 	return ps.movePod(p, podStopped, nil)
 }

@@ -58,7 +58,8 @@ type containerRecord struct {
 	Image   imageRecord     `json:"image"`
 	// Seccomp is a profile of the client's, whose file may be gone or changed by the time of an exec.
 	Seccomp    *specs.LinuxSeccomp `json:"seccomp,omitempty"`
-	Edits      *specs.Spec         `json:"edits,omitempty"` // what its CDI devices add, as the node's files had it when it was made
+	Edits      *specs.Spec         `json:"edits,omitempty"`      // what its CDI devices add, as the node's files had it when it was made
+	Adjustment json.RawMessage     `json:"adjustment,omitempty"` // what plugins changed of it when it was made
 	User       *spec.User          `json:"user,omitempty"`
 	LogPath    string              `json:"logPath,omitempty"`
 	StopSignal int                 `json:"stopSignal"`

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/nri"
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/pelletier/go-toml/v2"
 )
@@ -38,6 +39,7 @@ type config struct {
 	Network   cni.Config         `toml:"network"`
 	Streaming stream.Config      `toml:"streaming"`
 	Cadvisor  cri.CadvisorConfig `toml:"cadvisor"`
+	NRI       nri.Config         `toml:"nri"`
 	// Runtimes are others than berth's own, by the handler's name in RuntimeClasses.
 	Runtimes map[string]sandbox.Runtime `toml:"runtimes"`
 }
@@ -51,6 +53,7 @@ func defaultConfig() config {
 		Images:    imagestore.DefaultConfig(),
 		Network:   cni.DefaultConfig(),
 		Streaming: stream.DefaultConfig(),
+		NRI:       nri.DefaultConfig(),
 	}
 }
 
@@ -103,6 +106,7 @@ func (c config) Validate() error {
 		{"runtimes", func() error { return sandbox.ValidateRuntimes(c.Runtimes) }},
 		{"streaming", c.Streaming.Validate},
 		{"cadvisor", c.Cadvisor.Validate},
+		{"nri", c.NRI.Validate},
 	} {
 		if err := room.validate(); err != nil {
 			// A room may return several errors, joined: one a line.

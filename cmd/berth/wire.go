@@ -11,6 +11,7 @@ import (
 	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/nri"
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/oci/selinux"
@@ -29,6 +30,7 @@ type rooms struct {
 	systemd *cgroup.Manager // nil: the driver is cgroupfs
 	own     *keeperCgroup
 	node    *oci.Node
+	plugins *nri.Plugins
 	pods    *sandbox.Manager
 }
 
@@ -110,6 +112,9 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 	if own.KeeperBinary, err = cfg.keeper(); err != nil {
 		return err
 	}
+	if r.plugins, err = nri.New(ctx, cfg.NRI, version, log); err != nil {
+		return err
+	}
 	r.pods, err = sandbox.Open(ctx, own, sandbox.Parts{
 		Network:  r.network,
 		Images:   r.images,
@@ -117,9 +122,13 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 		Programs: r.node,
 		Cgroups:  r.cgroups,
 		Systemd:  r.systemd,
+		Plugins:  r.plugins,
 		Log:      log,
 	})
-	return wrap("recover pods", err)
+	if err != nil {
+		return wrap("recover pods", err)
+	}
+	return r.plugins.Open(r.pods)
 }
 
 // door is what the CRI door says of this daemon. What it says that the node can do has been tried.
@@ -169,6 +178,9 @@ func (r *rooms) close(ctx context.Context, log *logrus.Logger) {
 	}
 	if r.pods != nil {
 		failed("pods", r.pods.Close())
+	}
+	if r.plugins != nil {
+		r.plugins.Close()
 	}
 	if r.keeper != nil {
 		failed("keeper", r.closeKeeper(ctx))

@@ -19,6 +19,10 @@ var Edges = []Edge{
 	{"cmd/berth", "imagestore", "main wires every room: the images"},
 	{"cmd/berth-keeper", "sandbox/keeper", "the keeper is that and nothing more"},
 
+	{"cmd/berth", "nri", "main wires every room: the plugins' interface"},
+	{"nri", "sandbox", "plugins are told of its steps, and shown its pods"},
+	{"nri", "sandbox/spec", "plugins see what pods and containers are made from"},
+
 	{"cri", "sandbox", "the door asks for pods and containers"},
 	{"cri", "sandbox/spec", "the door decodes requests into these"},
 	{"cri", "imagestore", "the door asks for images"},
@@ -50,7 +54,7 @@ var Edges = []Edge{
 
 // rooms are the directories that have walls, found by longest prefix.
 var rooms = []string{
-	"cmd/berth", "cmd/berth-keeper", "cri", "sandbox", "sandbox/spec", "sandbox/keeper",
+	"cmd/berth", "cmd/berth-keeper", "cri", "nri", "sandbox", "sandbox/spec", "sandbox/keeper",
 	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/apparmor", "oci/selinux", "cni", "imagestore", "test", "hack",
 }
 
@@ -70,6 +74,7 @@ var Libraries = []Library{
 	{"github.com/containernetworking/cni", []string{"cni"}, "the network room alone speaks CNI"},
 	{"github.com/containerd/containerd/v2", []string{"imagestore"}, "only for its registry client"},
 	{"github.com/containerd/containerd/api", []string{"cri"}, "what cAdvisor asks by"},
+	{"github.com/containerd/nri", []string{"nri"}, "plugins come in by one door"},
 	{"github.com/containerd/cgroups", []string{"oci/cgroup"}, "cgroups are reached in one place"},
 	{"github.com/vishvananda/netlink", []string{"cni"}, "links are the network room's"},
 	{"github.com/google/nftables", []string{"cni", "cmd/berth"}, "so are packet filter rules; berth check asks whether the node has them"},
