@@ -156,10 +156,15 @@ func recvJSON(stream messages, v any) error {
 	return json.Unmarshal(raw, v)
 }
 
-// PullImage has the daemon at conn pull an image, and tells how far it is now and then. It returns the image's id.
-func PullImage(ctx context.Context, conn grpc.ClientConnInterface, ref string, report func([]imagestore.LayerProgress)) (string, error) {
+// PullImage has the daemon at conn pull an image, and tells how far it is now and then. It returns the image's id. auth
+// may be nil; of it only user name and password count.
+func PullImage(ctx context.Context, conn grpc.ClientConnInterface, ref string, auth *imagestore.Auth, report func([]imagestore.LayerProgress)) (string, error) {
 	stream, end, err := ask(ctx, conn, &pullStream, pullMethod, func(s grpc.ClientStream) error {
-		return s.SendMsg(&v1.PullImageRequest{Image: &v1.ImageSpec{Image: ref}})
+		req := &v1.PullImageRequest{Image: &v1.ImageSpec{Image: ref}}
+		if auth != nil {
+			req.Auth = &v1.AuthConfig{Username: auth.Username, Password: auth.Password}
+		}
+		return s.SendMsg(req)
 	})
 	if err != nil {
 		return "", err

@@ -28,12 +28,12 @@ func TestPullWithProgress(t *testing.T) {
 	rooms := &fakeRooms{images: []*imagestore.Image{{ID: "sha256:abc"}}}
 	d := openWith(t, rooms, slowPull{fakeImages{rooms}})
 	var last []imagestore.LayerProgress
-	id, err := PullImage(t.Context(), d.conn, "some:1", func(l []imagestore.LayerProgress) { last = l })
+	id, err := PullImage(t.Context(), d.conn, "some:1", nil, func(l []imagestore.LayerProgress) { last = l })
 	want := []imagestore.LayerProgress{{Blob: "sha256:blob", State: "pulling", Received: 5, Total: 1 << 40}}
 	if err != nil || id != "sha256:abc" || !reflect.DeepEqual(last, want) {
 		t.Errorf("%q, %v, %v", id, last, err)
 	}
-	if _, err := PullImage(t.Context(), d.conn, "", nil); err == nil || !strings.Contains(err.Error(), "image.image") {
+	if _, err := PullImage(t.Context(), d.conn, "", nil, nil); err == nil || !strings.Contains(err.Error(), "image.image") {
 		t.Errorf("without a name: %v", err)
 	}
 }

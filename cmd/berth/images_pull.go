@@ -15,17 +15,26 @@ import (
 )
 
 func newPullCommand(flags *configFlags) *cobra.Command {
-	return &cobra.Command{
+	var creds string
+	cmd := &cobra.Command{
 		Use: "pull REFERENCE…", Short: "Pull images", Args: cobra.MinimumNArgs(1),
-		Long: "Pull images, with the node's own credentials (images.registry_auth_file) where a registry wants some. On a\nterminal, how far each layer is stands on standard error.",
-		RunE: onDaemon(flags, pullImages),
+		Long: "Pull images, with the node's own credentials (images.registry_auth_file) where a registry wants some, or those of\n--creds. On a terminal, how far each layer is stands on standard error.",
+		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
+			auth, err := parseCredentials(creds, os.Stdin)
+			if err != nil {
+				return err
+			}
+			return pullImages(ctx, conn, out, refs, auth)
+		}),
 	}
+	cmd.Flags().StringVar(&creds, "creds", "", "`USER[:PASSWORD]` for the registry; without a password it is the first line of standard input")
+	return cmd
 }
 
-func pullImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
+func pullImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, auth *imagestore.Auth) error {
 	for _, ref := range refs {
 		board := newBoard(os.Stderr)
-		id, err := cri.PullImage(ctx, conn, ref, func(layers []imagestore.LayerProgress) { board.show(layerLines(layers)) })
+		id, err := cri.PullImage(ctx, conn, ref, auth, func(layers []imagestore.LayerProgress) { board.show(layerLines(layers)) })
 		board.clear()
 		if err != nil {
 			return plain("pull "+ref, err)

@@ -226,6 +226,16 @@ func TestRootPullWithLogin(t *testing.T) {
 		t.Errorf("the password is in the error: %v", err)
 	}
 	check(t, pull(&cri.AuthConfig{Username: "someone", Password: "secret"}))
+	command := d.Command("pull", "--socket", d.Socket, "--creds", "someone", ref)
+	command.Stdin = strings.NewReader("wrong\n")
+	if out, err := command.CombinedOutput(); err == nil || strings.Contains(string(out), "wrong") {
+		t.Errorf("berth pull with a wrong password: %v, %s", err, out)
+	}
+	command = d.Command("pull", "--socket", d.Socket, "--creds", "someone", ref)
+	command.Stdin = strings.NewReader("secret\n")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Errorf("berth pull: %v, %s", err, out)
+	}
 	text, err := os.ReadFile(d.LogFile)
 	check(t, err)
 	if strings.Contains(string(text), "secret") {
