@@ -34,7 +34,7 @@ func (d *daemon) crowd(n int) (pods, containers []string) {
 // TestReadsOfAFullNode: with 1,000 pods, while others start and end, 99 of 100 lists and statuses take no more than 10 ms. A
 // machine that does something else at that moment gets two more chances.
 func TestReadsOfAFullNode(t *testing.T) {
-	const bound, count, rounds = 10 * time.Millisecond, 1000, 200
+	const bound, count, rounds = slower * 10 * time.Millisecond, 1000, 200
 	d := newWorld(t).start()
 	pods, containers := d.crowd(count)
 	var wg sync.WaitGroup
