@@ -2,7 +2,7 @@
 # Installs what testing needs and is not there, on Debian: a C compiler, for the race
 # detector, for the busybox of the test images and for runc; crun, which is another
 # runtime to test with, and what runc is built with; mkfs.ext4, for disks that lose
-# their power. Building berth needs only Go.
+# their power; iptables, by which the reference network plugins write rules. Building berth needs only Go.
 set -eu
 
 missing=""

@@ -99,3 +99,17 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConditions reads conditions as somebody may have written them, in each family.
+func FuzzConditions(f *testing.F) {
+	for _, s := range []string{`! -s 10.0.0.0/8`, `iifname != "eth0"`, `ip daddr 192.0.2.0/24 ip saddr == 10.0.0.1`, `-i eth+ -d ::1`, `!`, `ip`, `-d`} {
+		f.Add(s, true)
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, words string, v4 bool) {
+		exprs, err := conditions([]string{words}, v4)
+		if (len(exprs) > 0) == (err != nil || len(strings.Fields(words)) == 0) {
+			t.Fatalf("%q: %d expressions, %v", words, len(exprs), err)
+		}
+	})
+}
