@@ -27,6 +27,7 @@ type containerDetails struct {
 	Privileged     bool                                `json:"privileged"`
 	Timeline       map[string][]timelineEntry          `json:"timeline,omitempty"`
 	RuntimeSpec    *specs.Spec                         `json:"runtimeSpec"`
+	NoRuntimeSpec  string                              `json:"noRuntimeSpec,omitempty"` // why there is none
 }
 
 // podDetails is that of a pod.
@@ -54,11 +55,15 @@ type timelineEntry struct {
 const snapshotter = "overlay"
 
 func encodeContainerDetails(in *sandbox.ContainerInfo, d *sandbox.ContainerDetails) containerDetails {
-	return containerDetails{
+	out := containerDetails{
 		SandboxID: in.PodID, PID: in.PID, SnapshotKey: d.SnapshotKey, Snapshotter: snapshotter,
 		RuntimeHandler: d.Handler, RuntimeType: encodeRuntimeType(d.Runtime), Cgroup: in.Cgroup, Namespaces: d.Namespaces,
 		Privileged: in.Config.Security.Privileged, Timeline: encodeTimeline(d.Times), RuntimeSpec: d.Spec,
 	}
+	if d.NoSpec != nil {
+		out.NoRuntimeSpec = d.NoSpec.Error()
+	}
+	return out
 }
 
 func encodePodDetails(in *sandbox.PodInfo, d *sandbox.PodDetails) podDetails {

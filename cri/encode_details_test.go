@@ -2,6 +2,7 @@ package cri
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -49,6 +50,22 @@ func TestContainerDetails(t *testing.T) {
 	process, _ := info["runtimeSpec"].(map[string]any)["process"].(map[string]any)
 	if !reflect.DeepEqual(process["args"], []any{"sh"}) || !reflect.DeepEqual(process["env"], []any{"A=b"}) {
 		t.Errorf("process of the spec: %v", process)
+	}
+}
+
+// What can't be built any more costs the status nothing else: crictl inspect always asks for all.
+func TestContainerDetailsWithoutSpec(t *testing.T) {
+	rooms := &fakeRooms{
+		containers: []*sandbox.ContainerInfo{{ID: "c", PID: 42, Config: &spec.Container{}}},
+		details:    &sandbox.ContainerDetails{SnapshotKey: "c", NoSpec: errors.New("device /dev/x is gone")},
+	}
+	got, err := open(t, rooms).ContainerStatus(t.Context(), &v1.ContainerStatusRequest{ContainerId: "c", Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := decodeDetails(t, got.Info)
+	if info["pid"] != 42.0 || info["runtimeSpec"] != nil || info["noRuntimeSpec"] != "device /dev/x is gone" {
+		t.Errorf("details %v", info)
 	}
 }
 

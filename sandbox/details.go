@@ -21,7 +21,8 @@ type details struct {
 
 // ContainerDetails is what is known of a container beyond its ContainerInfo.
 type ContainerDetails struct {
-	Spec        *specs.Spec // what it was, or is to be, started with; nobody may change it
+	Spec        *specs.Spec // what it was, or is to be, started with; nobody may change it. nil: NoSpec says why
+	NoSpec      error       // what it needs is gone from the node since another daemon made it
 	SnapshotKey string      // of its root file system, in the image store
 	Handler     string      // of its pod: the name of a RuntimeClass's handler
 	Runtime     string      // path of the OCI runtime that made it; "" for berth's own executor
@@ -49,9 +50,7 @@ func (d *details) ContainerDetails(id string) (*ContainerDetails, error) {
 		return nil, err
 	}
 	out := &ContainerDetails{SnapshotKey: c.id, Handler: handlerOf(c.pod.config), Runtime: d.runtimePath(c.pod.config)}
-	if out.Spec, err = d.builder.specOf(c); err != nil {
-		return nil, fmt.Errorf("container %s: %w", c.id, err)
-	}
+	out.Spec, out.NoSpec = d.builder.specOf(c)
 	if out.Times, err = d.times(c.pod, c.id); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, err)
 	}
@@ -60,6 +59,9 @@ func (d *details) ContainerDetails(id string) (*ContainerDetails, error) {
 	}
 	if proc := c.running(); proc != nil {
 		defer proc.release()
+		if out.Spec == nil {
+			return out, nil
+		}
 		out.Namespaces = map[specs.LinuxNamespaceType]string{}
 		for _, ns := range out.Spec.Linux.Namespaces {
 			out.Namespaces[ns.Type] = namespacePath(proc.pid, ns.Type)
