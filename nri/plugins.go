@@ -40,7 +40,7 @@ func New(ctx context.Context, cfg Config, version string, log logrus.FieldLogger
 	if cfg.Socket == "" {
 		return p, nil
 	}
-	nrilog.Set(logger{log})
+	nrilog.Set(logger{log, true}) // it tells as an error that it has no WebAssembly
 	adaptation.SetPluginRequestTimeout(time.Duration(cfg.RequestTimeout))
 	options := []adaptation.Option{
 		adaptation.WithSocketPath(cfg.Socket), adaptation.WithPluginPath(cfg.PluginDir), adaptation.WithPluginConfigPath(cfg.PluginConfigDir),
@@ -50,6 +50,7 @@ func New(ctx context.Context, cfg Config, version string, log logrus.FieldLogger
 	if err != nil {
 		return nil, fmt.Errorf("make plugins' interface: %w", err)
 	}
+	nrilog.Set(logger{log, false})
 	p.adaptation = a
 	return p, nil
 }
@@ -152,7 +153,10 @@ func (counter) RecordPluginLatency(_, _ string, _ time.Duration)                
 func (counter) RecordPluginAdjustments(_, _ string, _ *api.ContainerAdjustment, _, _ int) {}
 
 // logger has the module's lines among berth's.
-type logger struct{ log logrus.FieldLogger }
+type logger struct {
+	log   logrus.FieldLogger
+	quiet bool
+}
 
 func (l logger) line(format string, args []any) logrus.FieldLogger {
 	return l.log.WithField("op", "plugins: "+fmt.Sprintf(format, args...))
@@ -170,5 +174,9 @@ func (l logger) Warnf(_ context.Context, format string, args ...any) {
 	l.line(format, args).Warn(message)
 }
 func (l logger) Errorf(_ context.Context, format string, args ...any) {
+	if l.quiet {
+		l.line(format, args).Debug(message)
+		return
+	}
 	l.line(format, args).Error(message)
 }

@@ -61,6 +61,7 @@ func newContainer(p *pod, rec containerRecord) *container {
 	c := &container{id: rec.ID, pod: p, config: rec.Config, record: rec, ended: make(chan struct{})}
 	if rec.State == ContainerExited || rec.State == containerRemoving {
 		close(c.ended)
+		c.stopTold.Do(func() {}) // to the plugins of an earlier daemon
 	}
 	c.show()
 	return c

@@ -106,6 +106,11 @@ func (ps *pods) UpdatePod(ctx context.Context, id string, overhead, resources *s
 	if err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
+	done, err := ps.plugins.updatePod(ctx, p, overhead, resources)
+	if err != nil {
+		return fmt.Errorf("update pod %s: %w", p.id, err)
+	}
+	defer done()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := p.record

@@ -16,7 +16,7 @@ import (
 // that make something before anybody else sees it. They may refuse a step, which is then undone, and change what is
 // made (*nri.Plugins).
 //
-//	pod        Run ─▶ (ready) ─▶ Stop ─▶ Remove
+//	pod        Run ─▶ (ready) ─▶ UpdatePod ─▶ Updated ─▶ Stop ─▶ Remove
 //	container  Adjust ─▶ Created ─▶ Start ─▶ (runs) ─▶ Started ─▶ Stop ─▶ Remove
 //	                                         Update ─▶ Updated
 //
@@ -34,6 +34,7 @@ type Plugins interface {
 	Adjust(ctx context.Context, pod *PodInfo, c *ContainerInfo, s *specs.Spec) (Adjustment, error)
 	// Apply changes a Spec by an adjustment's message.
 	Apply(message json.RawMessage, s *specs.Spec) error
+	UpdatePod(ctx context.Context, pod *PodInfo, overhead, resources *spec.Resources) error
 	// Update returns the limits that a container is to get instead of update.
 	Update(ctx context.Context, pod *PodInfo, c *ContainerInfo, update *spec.Resources) (*spec.Resources, error)
 }
@@ -41,7 +42,7 @@ type Plugins interface {
 // PluginStep is a step in the life of a pod or container.
 type PluginStep uint8
 
-// The steps that Plugins.Pod (Run, Stop, Remove) and Plugins.Container (all but Run) are called with.
+// The steps that Plugins.Pod (Run, Updated, Stop, Remove) and Plugins.Container (all but Run) are called with.
 const (
 	PluginRun PluginStep = iota + 1
 	PluginCreated
@@ -169,4 +170,31 @@ func (pl *plugins) update(ctx context.Context, c *container, update *spec.Resour
 		return nil, fmt.Errorf("%w: %v", ErrRefused, err) // whose own code is the plugin's, and none of this API
 	}
 	return update, nil
+}
+
+// updatePod asks whether a pod's limits may change, and waits for its turn where there may be plugins. The caller calls
+// done when they have, or not.
+func (pl *plugins) updatePod(ctx context.Context, p *pod, overhead, resources *spec.Resources) (done func(), err error) {
+	if pl.parts.Plugins == nil || !pl.parts.Plugins.Enabled() {
+		return func() {}, nil
+	}
+	leaveTurn, err := p.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leave, any := pl.enter()
+	rec := p.now()
+	if !any {
+		return func() { leave(); leaveTurn() }, nil
+	}
+	if err := pl.parts.Plugins.UpdatePod(ctx, rec.info(), overhead, resources); err != nil {
+		leave()
+		leaveTurn()
+		return nil, fmt.Errorf("%w: %v", ErrRefused, err)
+	}
+	return func() {
+		leave()
+		pl.pod(ctx, PluginUpdated, p.now())
+		leaveTurn()
+	}, nil
 }

@@ -71,6 +71,12 @@ func (p *plugin) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
 func (p *plugin) RemovePodSandbox(_ context.Context, pod *api.PodSandbox) error {
 	return p.told("remove", pod.Name)
 }
+func (p *plugin) UpdatePodSandbox(_ context.Context, pod *api.PodSandbox, _, r *api.LinuxResources) error {
+	return p.told("update", fmt.Sprintf("%s %d", pod.Name, r.GetCpu().GetShares().GetValue()))
+}
+func (p *plugin) PostUpdatePodSandbox(_ context.Context, pod *api.PodSandbox) error {
+	return p.told("updated", fmt.Sprintf("%s %d", pod.Name, pod.GetLinux().GetPodResources().GetCpu().GetShares().GetValue()))
+}
 func (p *plugin) CreateContainer(_ context.Context, _ *api.PodSandbox, c *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
 	err := p.told("create", c.Name)
 	p.mu.Lock()
@@ -169,6 +175,10 @@ func TestRootPluginSteps(t *testing.T) {
 	pod.Remove()
 	wantSteps(t, d, p, "run steps", "create short", "created short", "start short", "started short true", "stop short 3",
 		"create long", "created long", "start long", "started long true", "stop long 137", "remove short", "stop steps", "remove long", "remove steps")
+	p.set("", nil)
+	_, err := d.Runtime.UpdatePodSandboxResources(d.Context(), &cri.UpdatePodSandboxResourcesRequest{PodSandboxId: eager.ID, Resources: &cri.LinuxContainerResources{CpuShares: 222}})
+	check(t, err)
+	wantSteps(t, d, p, "update pod 222", "updated pod 222")
 	p.set("", nil)
 	eager.Remove()
 	wantSteps(t, d, p, "stop pod", "remove pod")
@@ -302,4 +312,49 @@ func TestRootPluginJoins(t *testing.T) {
 		}
 		want(t, fmt.Sprintf("containers that plugin %d knows", n), created+len(p.shown)-pods, pods*containers)
 	}
+}
+
+// TestRootPluginHangs: a plugin that does not answer is cut off, and holds up nothing more.
+func TestRootPluginHangs(t *testing.T) {
+	d, socket := plugged(t)
+	slow, quick := &plugin{}, &plugin{}
+	join(t, socket, slow)
+	join(t, socket, quick)
+	release := make(chan struct{})
+	defer close(release)
+	slow.set("", func(string) { <-release })
+	config := harness.OnHostNetwork(d.PodConfig("held"))
+	if _, err := d.Runtime.RunPodSandbox(d.Context(), &cri.RunPodSandboxRequest{Config: config}); err != nil {
+		t.Logf("the first try: %v", err)
+	}
+	began := time.Now()
+	pod := d.RunPod(config)
+	pod.Run(harness.ContainerConfig("c", "true")).Wait()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("after the plugin was cut off, a pod took %v", took)
+	}
+	if steps := quick.seen(); !slices.Contains(steps, "run held") || !slices.Contains(steps, "start c") {
+		t.Errorf("the other plugin was told %q", steps)
+	}
+}
+
+// TestRootPluginProgram: a plugin of the interface's own module, started by the daemon, judges what another one wants.
+func TestRootPluginProgram(t *testing.T) {
+	dir := t.TempDir()
+	socket := dir + "/nri.sock"
+	program, err := images.Program("test/images/programs/judge")
+	check(t, err)
+	check(t, os.MkdirAll(dir+"/plugins", 0o755))
+	check(t, os.MkdirAll(dir+"/conf", 0o755))
+	check(t, os.WriteFile(dir+"/plugins/20-judge", program, 0o755))
+	check(t, os.WriteFile(dir+"/conf/judge.conf", []byte(`{"Enable": true, "RejectOCIHookAdjustment": true}`), 0o644))
+	d := harness.Start(t, harness.Options{Registry: bed.Server, Pull: []string{images.Busybox}, Config: fmt.Sprintf(
+		"[nri]\nsocket = %q\nplugin_dir = %q\nplugin_config_dir = %q\n", socket, dir+"/plugins", dir+"/conf")})
+	p := &plugin{adjust: &api.ContainerAdjustment{}}
+	join(t, socket, p)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("judged")))
+	p.adjust.AddEnv("HARMLESS", "1")
+	pod.Run(harness.ContainerConfig("good", "true"))
+	p.adjust.AddHooks(&api.Hooks{Poststart: []*api.Hook{{Path: "/bin/true"}}})
+	wantError(t, tryCreate(d, pod, harness.ContainerConfig("hooked", "true")), codes.FailedPrecondition, "hook")
 }
