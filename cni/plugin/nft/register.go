@@ -33,7 +33,8 @@ func (r *register) open() error {
 	r.have, r.live = map[entry]string{}, false
 	conn := r.kernel.conn
 	_, err := conn.ListTableOfFamily(r.table.Name, r.table.Family)
-	if errors.Is(err, unix.ENOENT) {
+	// A kernel without the table's family has no such table either, and is nobody's mistake until one is wanted.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		r.read = true
 		return nil
 	}
