@@ -13,6 +13,7 @@ const (
 	// upWait is how long a new interface may take to come up, as in the reference bridge plugin. It takes some 100 µs.
 	upWait = 2500 * time.Millisecond
 	upPoll = 100 * time.Microsecond
+	upMost = time.Millisecond // between two looks
 )
 
 // AwaitUp returns when the interface called name passes packets: when the kernel's link watch has seen the carrier of both ends of its
@@ -20,7 +21,7 @@ const (
 // (linkwatch_sync_dev), before that a work queue does it.
 func (s *Space) AwaitUp(ctx context.Context, name string) error {
 	deadline := time.Now().Add(upWait)
-	for wait := upPoll; ; wait *= 2 {
+	for wait := upPoll; ; wait = min(2*wait, upMost) {
 		b := s.Batch()
 		now := b.Look(name)
 		err := b.Run()

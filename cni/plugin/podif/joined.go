@@ -14,6 +14,7 @@ import (
 const (
 	joinWait = time.Second
 	joinPoll = 50 * time.Microsecond
+	joinMost = 250 * time.Microsecond // between two looks: the work queue takes a millisecond at times
 )
 
 // Reachable returns when others can ask for the IPv6 addresses of a pod's interface: when the kernel has joined their solicited-node groups
@@ -47,7 +48,7 @@ func ReachableAt(ctx context.Context, space *link.Space, index int, addrs []neti
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
-	for wait := joinPoll; !joined(space, index, want); wait *= 2 {
+	for wait := joinPoll; !joined(space, index, want); wait = min(2*wait, joinMost) {
 		select {
 		case <-ctx.Done():
 			return
