@@ -58,7 +58,8 @@ func (f *foreign) exec(ctx context.Context, c *container, key string, cmd []stri
 	if err != nil {
 		return nil, errors.Join(err, finish())
 	}
-	e := &execution{proc: proc, finish: finish, kill: func() error { return errors.Join(killExec(ctx, pid), proc.killGroup()) }}
+	// The runtime's own tree too: until it has written the pid file, what it made inside is known by nothing else.
+	e := &execution{proc: proc, finish: finish, kill: func() error { return errors.Join(killExec(ctx, pid), proc.killTree(ctx)) }}
 	if io.Terminal != nil {
 		e.resize = func(to TerminalSize) error { return resizeExec(pid, to) }
 	}

@@ -97,10 +97,15 @@ func (ns *namespaces) restock() {
 	if !ns.cfg.SpareNamespaces || !ns.spares.begin() {
 		return
 	}
-	started := ns.tasks.goes(func(context.Context) { // ends when they are taken, at the latest spareAge from now
-		note := &launchNote{name: namespacesProgram}
-		made, err := ns.launchNamespaces(ns.closing, namespacesKey+newID(), oci.Pod{Namespaces: spareKinds}, note)
+	started := ns.tasks.goes(func(ctx context.Context) { // ends when they are taken, at the latest spareAge from now
+		// Close doesn't break this off: a keeper that has a process yet does not end with its daemon.
+		key := namespacesKey + newID()
+		made, err := ns.launchNamespaces(ctx, key, oci.Pod{Namespaces: spareKinds}, &launchNote{name: namespacesProgram})
+		if err == nil {
+			_, err = ns.parts.Keeper.Wait(ctx, key)
+		}
 		if err != nil {
+			made.close()
 			ns.log.WithFields(logrus.Fields{"op": "make spare namespaces", "error": err}).Debug("no spare namespaces")
 			ns.spares.end()
 			return

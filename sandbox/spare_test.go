@@ -165,3 +165,22 @@ func TestSpareNamespacesManyPods(t *testing.T) {
 		t.Errorf("%d namespaces", len(files))
 	}
 }
+
+// TestSpareNamespacesLeaveTheKeeper: what makes them has left the keeper when the manager is closed, or the keeper would not end with
+// its daemon.
+func TestSpareNamespacesLeaveTheKeeper(t *testing.T) {
+	for range 20 {
+		d := sparing(t)
+		pod := d.runPod(podConfig("first"))
+		if err := errors.Join(d.m.StopPod(t.Context(), pod), d.m.RemovePod(t.Context(), pod), d.m.Close()); err != nil {
+			t.Fatal(err)
+		}
+		d.mu.Lock()
+		for key, k := range d.kept {
+			if k.exit == nil || !strings.HasPrefix(key, namespacesKey+pod) {
+				t.Errorf("the keeper has %s", key)
+			}
+		}
+		d.mu.Unlock()
+	}
+}
