@@ -330,10 +330,26 @@ func TestRootPodCIDRs(t *testing.T) {
 	if err := w.SetPodCIDRs([]netip.Prefix{netip.MustParsePrefix("10.244.3.1/24")}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
+	serve(t, p.space, ":80")
+	mustAsk(t, w.host, "10.244.3.2:80")
+	// kubelet may say it when pods run already: they keep what they have, and others get theirs.
 	if err := w.SetPodCIDRs([]netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}); err != nil {
 		t.Fatal(err)
 	}
-	a, _ := w.attachment(t, "q")
+	q := w.pod(t, "q")
+	if q.IPs[0] != netip.MustParseAddr("10.9.0.2") {
+		t.Errorf("addresses %v", q.IPs)
+	}
+	serve(t, q.space, ":80")
+	mustAsk(t, w.host, "10.9.0.2:80")
+	mustAsk(t, w.host, "10.244.3.2:80")
+	mustAsk(t, q.space, "10.244.3.2:80")
+	mustAsk(t, p.space, "10.9.0.2:80")
+	// One that overlaps what the bridge has is a mistake.
+	if err := w.SetPodCIDRs([]netip.Prefix{netip.MustParsePrefix("10.9.0.0/25")}); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := w.attachment(t, "r")
 	if _, err := w.Add(context.Background(), a); !errors.Is(err, bridge.ErrOtherSubnet) {
 		t.Errorf("got %v", err)
 	}

@@ -106,7 +106,7 @@ func (n *Network) Status() error {
 }
 
 // SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon. Pods that are attached keep
-// their addresses; while there are any of another subnet, no further ones are attached (a bridge has one gateway a family).
+// their addresses and gateways; while there are any of a subnet that overlaps a new one without being it, no further ones are attached.
 func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 	if err := validSubnets(cidrs); err != nil {
 		return fmt.Errorf("%w: pod CIDRs: %w", ErrInvalid, err)

@@ -213,8 +213,9 @@ func (s *hostSide) addGateway(conf *config, on netlink.Link, gw netip.Prefix, ha
 		if a.Prefix.Addr().Is4() != gw.Addr().Is4() {
 			continue
 		}
-		// IPv6 interfaces have several addresses, a link-local one at least.
-		if gw.Addr().Is6() && !a.Prefix.Masked().Overlaps(gw.Masked()) {
+		// IPv6 interfaces have several addresses, a link-local one at least. So has a bridge of berth's own whose subnet
+		// was changed: pods that it has keep their gateway.
+		if (gw.Addr().Is6() || conf.Owner != "") && !a.Prefix.Masked().Overlaps(gw.Masked()) {
 			continue
 		}
 		if !conf.ForceAddress {
