@@ -112,16 +112,16 @@ func unpack(archive, root string) error {
 	if err != nil {
 		return fmt.Errorf("make pipe: %w", err)
 	}
-	var said bytes.Buffer
-	out.Stderr = &said
+	var packer, tar bytes.Buffer
+	out.Stderr = &packer
 	in := exec.Command("tar", "-x", "-C", root, "--keep-directory-symlink",
 		"--exclude=./usr/share/doc", "--exclude=./usr/share/man", "--exclude=./usr/share/locale", "--exclude=./usr/share/lintian")
-	in.Stdin, in.Stderr = pipe, &said
+	in.Stdin, in.Stderr = pipe, &tar
 	if err := out.Start(); err != nil {
 		return fmt.Errorf("start dpkg-deb: %w", err)
 	}
 	if err := errors.Join(in.Run(), out.Wait()); err != nil {
-		return fmt.Errorf("unpack %s: %w\n%s", filepath.Base(archive), err, said.String())
+		return fmt.Errorf("unpack %s: %w\n%s", filepath.Base(archive), err, packer.String()+tar.String())
 	}
 	return nil
 }
