@@ -9,14 +9,9 @@ import (
 	"sync"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/sandbox/keeper"
 )
-
-// tapSize is how much a client may be behind before the keeper keeps the rest for
-// it (keeper.Client.Attach says how much).
-const tapSize = 1 << 20
 
 // Attach connects a client to the process of a running container (ErrState
 // otherwise): it gets what the process writes from now on, and its input is the
@@ -234,15 +229,8 @@ type view struct {
 // open has the keeper copy the stream into a new pipe, from where the last one
 // ended.
 func (v *view) open() error {
-	read, write, err := os.Pipe()
+	read, position, err := v.a.sessions.parts.Keeper.Attach(v.a.ctx, v.a.c.id, v.name, v.position)
 	if err != nil {
-		return fmt.Errorf("make pipe for %s: %w", v.name, err)
-	}
-	defer write.Close()
-	enlarge(read)
-	position, err := v.a.sessions.parts.Keeper.Attach(v.a.ctx, v.a.c.id, v.name, v.position, write)
-	if err != nil {
-		read.Close()
 		return err
 	}
 	missed := position - v.position
@@ -257,14 +245,6 @@ func (v *view) open() error {
 	}
 	v.mu.Unlock()
 	return v.gap(missed)
-}
-
-// enlarge is refused to those who may have no more; the pipe is good as it is.
-func enlarge(pipe *os.File) {
-	raw, err := pipe.SyscallConn()
-	if err == nil {
-		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, tapSize) })
-	}
 }
 
 // gap tells the client of bytes that it was too slow for.

@@ -211,23 +211,26 @@ func (k fakeKeeper) Forget(_ context.Context, key string) error {
 }
 
 // Attach counts positions from 4096 on, as the journals do.
-func (k fakeKeeper) Attach(_ context.Context, key, stream string, position int64, pipe *os.File) (at int64, err error) {
+func (k fakeKeeper) Attach(_ context.Context, key, stream string, position int64) (pipe *os.File, at int64, err error) {
+	pipe, write, err := os.Pipe()
+	if err != nil {
+		return nil, 0, err
+	}
 	at = -1
 	err = k.do("attach", func() {
-		p := k.kept[key]
-		if p == nil || p.exit != nil {
-			return
+		if p := k.kept[key]; p != nil && p.exit == nil {
+			at = p.attach(position, write)
 		}
-		own, derr := dup(pipe)
-		if derr != nil {
-			return
-		}
-		at = p.attach(position, own)
 	})
 	if err == nil && at < 0 {
 		err = keeper.ErrUnknownKey
 	}
-	return at, err
+	if at < 0 {
+		pipe.Close()
+		write.Close()
+		return nil, 0, err
+	}
+	return pipe, at, err
 }
 
 func (p *keptFake) attach(position int64, pipe *os.File) int64 {

@@ -67,7 +67,7 @@ type Keeper interface {
 	Forget(ctx context.Context, key string) error // idempotent
 	Reopen(ctx context.Context, key string, log *os.File) error
 	// Attach copies a stream into a pipe from a position on, 0: now; keeper.ErrUnknownKey: it has ended.
-	Attach(ctx context.Context, key, stream string, position int64, pipe *os.File) (int64, error)
+	Attach(ctx context.Context, key, stream string, position int64) (pipe *os.File, at int64, err error)
 }
 
 // Programs compiles launch programs (*oci.Node).

@@ -19,15 +19,8 @@ func (b *bed) follow(c *Client, key, stream string, attached func()) (string, in
 	var out strings.Builder
 	var position, missed int64
 	for {
-		r, w, err := os.Pipe()
-		if err != nil {
-			b.t.Error(err)
-			return "", 0
-		}
-		at, err := c.Attach(b.ctx, key, stream, position, w)
-		w.Close()
+		r, at, err := c.Attach(b.ctx, key, stream, position)
 		if errors.Is(err, ErrUnknownKey) {
-			r.Close()
 			return out.String(), missed
 		}
 		if err != nil {
@@ -116,13 +109,8 @@ func TestRootAttachFails(t *testing.T) {
 	c := b.connect()
 	drainExits(c)
 	b.launch(c, "quiet", shell(2, "exec sleep 100"), nil)
-	_, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
 	for _, what := range [][2]string{{"none", "stdout"}, {"quiet", "stdlog"}} {
-		if _, err := c.Attach(b.ctx, what[0], what[1], 0, w); !errors.Is(err, ErrUnknownKey) {
+		if _, _, err := c.Attach(b.ctx, what[0], what[1], 0); !errors.Is(err, ErrUnknownKey) {
 			t.Errorf("%v: %v", what, err)
 		}
 	}
@@ -138,14 +126,10 @@ func TestRootOnlookersLeave(t *testing.T) {
 	b.launch(c, "quiet", shell(2, "exec sleep 100"), nil)
 	before := countFiles(t, c.PID())
 	for range 50 {
-		r, w, err := os.Pipe()
+		r, _, err := c.Attach(b.ctx, "quiet", "stdout", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Attach(b.ctx, "quiet", "stdout", 0, w); err != nil {
-			t.Fatal(err)
-		}
-		w.Close()
 		r.Close()
 	}
 	for range 200 {
