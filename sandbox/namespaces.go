@@ -65,6 +65,7 @@ func (ns *namespaces) tryNamespaces(ctx context.Context, p *pod, kinds []specs.L
 	return made.files, err
 }
 
+// namespacesNote has the program of a pod's namespaces kept with the pod.
 func namespacesNote(p *pod, watch *stopwatch) *launchNote {
 	return &launchNote{pod: p, name: namespacesProgram, what: fmt.Sprintf("pod: %s, %s: its namespaces", p.id, p.title()), watch: watch}
 }

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -100,7 +99,7 @@ func (ns *namespaces) restock() {
 	started := ns.tasks.goes(func(ctx context.Context) { // ends when they are taken, at the latest spareAge from now
 		// Close doesn't break this off: a keeper that has a process yet does not end with its daemon.
 		key := namespacesKey + newID()
-		made, err := ns.launchNamespaces(ctx, key, oci.Pod{Namespaces: spareKinds}, &launchNote{name: namespacesProgram})
+		made, err := ns.launchNamespaces(ctx, key, oci.Pod{Namespaces: spareKinds}, &launchNote{})
 		if err == nil {
 			_, err = ns.parts.Keeper.Wait(ctx, key)
 		}
@@ -127,8 +126,9 @@ func (ns *namespaces) dedicate(spare *madeNamespaces, p *pod) (map[specs.LinuxNa
 		spare.files[specs.IPCNamespace].Close()
 		delete(spare.files, specs.IPCNamespace)
 	}
-	spare.program.note.pod = p
-	spare.program.note.what = fmt.Sprintf("pod: %s, %s: its namespaces, made before it was asked for", p.id, p.title())
+	note := namespacesNote(p, nil)
+	note.what += ", made before it was asked for"
+	spare.program.note = note
 	ns.programs.keep(spare.program)
 	return spare.files, nil
 }
