@@ -57,6 +57,19 @@ func main() {
 	os.Exit(code)
 }
 
+// newStage makes a directory in the cache, which a fresh checkout has none of.
+func newStage(cache string) (string, error) {
+	err := os.MkdirAll(cache, 0o755)
+	if err != nil {
+		return "", fmt.Errorf("make cache: %w", err)
+	}
+	stage, err := os.MkdirTemp(cache, "stage-")
+	if err != nil {
+		return "", fmt.Errorf("make stage: %w", err)
+	}
+	return stage, nil
+}
+
 // prepare builds what several machines at once would each wait for.
 func prepare() error {
 	root, err := images.ModuleRoot()
@@ -77,9 +90,9 @@ func with(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	stage, err := os.MkdirTemp(filepath.Join(root, ".cache"), "stage-")
+	stage, err := newStage(filepath.Join(root, ".cache"))
 	if err != nil {
-		return 1, fmt.Errorf("make stage: %w", err)
+		return 1, err
 	}
 	defer os.RemoveAll(stage)
 	if err := fill(stage, root); err != nil {
