@@ -82,9 +82,9 @@ VM_TEST = $(GO) run ./hack/gotest -noskip -mayskip '$(MAYSKIP)' -again -- -count
 
 test-cgroup2: deps build tools $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
 	$(BIN)/vm prepare
-	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux
+	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network
 
-.PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux
+.PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network
 in-vm-packages: MAYSKIP := TestRootScope
 in-vm-packages: # an emulated processor is no measure of how long reads take
 	$(BIN)/vm with $(VM_TEST) -skip TestReadsOfAFullNode $(V2)
@@ -94,6 +94,9 @@ in-vm-systemd:
 	BERTH_TEST_CGROUP_DRIVER=systemd $(BIN)/vm with -systemd $(VM_TEST) -run '$(V2_SYSTEMD)' ./oci/cgroup ./test/blackbox
 in-vm-selinux:
 	$(BIN)/vm with -append 'security=selinux selinux=1 enforcing=0' $(VM_TEST) -run SELinux ./test/blackbox
+in-vm-network: # interfaces that not every kernel has
+	GOBIN=$(CURDIR)/.cache/cni-plugins CGO_ENABLED=0 $(GO) install $(addprefix github.com/containernetworking/plugins/plugins/,main/ipvlan@v1.9.1 main/vlan@v1.9.1 ipam/host-local@v1.9.1)
+	BERTH_TEST_CNI_PLUGINS=$(CURDIR)/.cache/cni-plugins $(BIN)/vm with $(VM_TEST) -run 'TestRootVLAN|TestRootTakeOverKinds/^(ipvlan|vlan)$$' ./cni ./cni/plugin/bridge
 
 test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
 	$(BIN)/vm with $(VM) $(VM_TEST) $(PKGS)
