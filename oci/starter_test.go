@@ -64,8 +64,9 @@ func start(t *testing.T, l *Launch) running {
 	if pid != c.PID { // the program went on in a second process
 		unix.Close(c.PidFD)
 		unix.Wait4(c.PID, nil, 0, nil)
-		if r.PidFD, err = unix.PidfdOpen(pid, 0); err != nil {
-			t.Fatal(err)
+		var openErr error
+		if r.PidFD, openErr = unix.PidfdOpen(pid, 0); openErr != nil {
+			t.Fatal(openErr)
 		}
 	}
 	t.Cleanup(func() {
