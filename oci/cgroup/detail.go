@@ -1,7 +1,7 @@
 package cgroup
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -294,77 +294,54 @@ func parseIOStat(text string) []DiskUsage {
 		for _, word := range words[1:] {
 			key, value, _ := strings.Cut(word, "=")
 			n, _ := strconv.ParseUint(value, 10, 64)
-			switch key {
-			case "rbytes":
-				d.ReadBytes = n
-			case "wbytes":
-				d.WriteBytes = n
-			case "dbytes":
-				d.DiscardBytes = n
-			case "rios":
-				d.ReadOperations = n
-			case "wios":
-				d.WriteOperations = n
-			}
+			d.set(key, n)
 		}
 		out = append(out, d)
 	}
 	return sorted(out)
 }
 
+// set is by the names of io.stat; others are passed over.
+func (d *DiskUsage) set(key string, n uint64) {
+	switch key {
+	case "rbytes":
+		d.ReadBytes = n
+	case "wbytes":
+		d.WriteBytes = n
+	case "dbytes":
+		d.DiscardBytes = n
+	case "rios":
+		d.ReadOperations = n
+	case "wios":
+		d.WriteOperations = n
+	}
+}
+
 // parseBlkio reads lines as "8:0 Read 4096" of the files of bytes and of operations.
 func parseBlkio(bytesText, operationsText string) []DiskUsage {
-	byDevice := map[[2]uint32]*DiskUsage{}
-	read := func(text string, take func(d *DiskUsage, operation string, n uint64)) {
-		for line := range bytes.Lines([]byte(text)) {
-			words := bytes.Fields(line)
+	byDevice := map[[2]uint32]DiskUsage{}
+	operations := map[string]string{"Read": "r", "Write": "w", "Discard": "d"}
+	for unit, text := range map[string]string{"bytes": bytesText, "ios": operationsText} {
+		for line := range strings.Lines(text) {
+			words := strings.Fields(line)
 			if len(words) != 3 {
 				continue
 			}
-			major, minor, ok := parseDevice(string(words[0]))
-			n := parseNumber(words[2])
-			if !ok || n == nil {
+			major, minor, ok := parseDevice(words[0])
+			n, err := strconv.ParseUint(words[2], 10, 64)
+			if !ok || err != nil {
 				continue
 			}
 			d := byDevice[[2]uint32{major, minor}]
-			if d == nil {
-				d = &DiskUsage{Major: major, Minor: minor}
-				byDevice[[2]uint32{major, minor}] = d
-			}
-			take(d, string(words[1]), *n)
+			d.Major, d.Minor = major, minor
+			d.set(operations[words[1]]+unit, n)
+			byDevice[[2]uint32{major, minor}] = d
 		}
 	}
-	read(bytesText, func(d *DiskUsage, operation string, n uint64) {
-		switch operation {
-		case "Read":
-			d.ReadBytes = n
-		case "Write":
-			d.WriteBytes = n
-		case "Discard":
-			d.DiscardBytes = n
-		}
-	})
-	read(operationsText, func(d *DiskUsage, operation string, n uint64) {
-		switch operation {
-		case "Read":
-			d.ReadOperations = n
-		case "Write":
-			d.WriteOperations = n
-		}
-	})
-	var out []DiskUsage
-	for _, d := range slices.Collect(maps.Values(byDevice)) {
-		out = append(out, *d)
-	}
-	return sorted(out)
+	return sorted(slices.Collect(maps.Values(byDevice)))
 }
 
 func sorted(disks []DiskUsage) []DiskUsage {
-	slices.SortFunc(disks, func(a, b DiskUsage) int {
-		if a.Major != b.Major {
-			return int(a.Major) - int(b.Major)
-		}
-		return int(a.Minor) - int(b.Minor)
-	})
+	slices.SortFunc(disks, func(a, b DiskUsage) int { return cmp.Or(cmp.Compare(a.Major, b.Major), cmp.Compare(a.Minor, b.Minor)) })
 	return disks
 }
