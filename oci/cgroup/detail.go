@@ -66,15 +66,15 @@ func (m *Meter) Detail() (*Detail, error) {
 		return nil, err
 	}
 	g := m.group
-	if !g.Exists() {
-		return nil, fmt.Errorf("read details of cgroup %s: %w", g.path, ErrGone)
-	}
 	out := &Detail{At: time.Now()}
 	var err error
 	if g.tree.mode == V2 {
 		err = details{g}.detailV2(out)
 	} else {
 		err = details{g}.detailV1(out)
+	}
+	if !g.Exists() { // asked last: it may go meanwhile, and its files are missing then as those are that a node doesn't have
+		err = ErrGone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read details of cgroup %s: %w", g.path, err)

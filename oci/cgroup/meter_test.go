@@ -304,3 +304,34 @@ func startWith(t *testing.T, g *Group, cmd *exec.Cmd, in *os.File) {
 		t.Fatal(err)
 	}
 }
+
+// A group that goes while it is looked at is gone: what was read until then is no detail of it.
+func TestDetailOfAGroupThatGoes(t *testing.T) {
+	m, dir := meterV2(t)
+	stat := filepath.Join(dir, "memory.stat") // read when the processors are known already
+	if err := os.Remove(stat); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(stat, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { // ends with the FIFO's only writer
+		detail, err := m.Detail()
+		if detail != nil {
+			t.Errorf("detail %+v", detail)
+		}
+		done <- err
+	}()
+	w, err := os.OpenFile(stat, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := <-done; !errors.Is(err, ErrGone) {
+		t.Errorf("got %v, want %v", err, ErrGone)
+	}
+}
