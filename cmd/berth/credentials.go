@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 
 // parseCredentials reads USER:PASSWORD, or USER, whose password is the first line of in: a command line is for all
 // of the machine to read. "" gives nil, the node's own credentials.
-func parseCredentials(text string, in *os.File) (*imagestore.Auth, error) {
+func parseCredentials(ctx context.Context, text string, in *os.File) (*imagestore.Auth, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -23,7 +24,7 @@ func parseCredentials(text string, in *os.File) (*imagestore.Auth, error) {
 		return nil, errors.New("--creds: no user name before the colon")
 	}
 	if !found {
-		line, err := readSecret(in)
+		line, err := readSecret(ctx, in)
 		if err != nil {
 			return nil, fmt.Errorf("--creds: read password of %s: %w", user, err)
 		}
@@ -32,8 +33,9 @@ func parseCredentials(text string, in *os.File) (*imagestore.Auth, error) {
 	return &imagestore.Auth{Username: user, Password: password}, nil
 }
 
-// readSecret reads a line, which a terminal doesn't show.
-func readSecret(in *os.File) (string, error) {
+// readSecret reads a line, which a terminal doesn't show. It returns when ctx ends, which is how SIGINT comes: else the first one would do
+// nothing, and the second leave a terminal that shows nothing any more.
+func readSecret(ctx context.Context, in *os.File) (string, error) {
 	fd := int(in.Fd())
 	if mode, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
 		silent := *mode
@@ -45,9 +47,21 @@ func readSecret(in *os.File) (string, error) {
 		fmt.Fprint(os.Stderr, "password: ")
 		defer fmt.Fprintln(os.Stderr)
 	}
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && (!errors.Is(err, io.EOF) || line == "") {
+	lines, failed := make(chan string, 1), make(chan error, 1)
+	go func() { // ends with the line, or with the command
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if err != nil && (!errors.Is(err, io.EOF) || line == "") {
+			failed <- err
+			return
+		}
+		lines <- strings.TrimRight(line, "\r\n")
+	}()
+	select {
+	case line := <-lines:
+		return line, nil
+	case err := <-failed:
 		return "", err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
 	}
-	return strings.TrimRight(line, "\r\n"), nil
 }

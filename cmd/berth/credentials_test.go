@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-runtime/berth/imagestore"
+	"golang.org/x/sys/unix"
 )
 
 func TestParseCredentials(t *testing.T) {
@@ -31,7 +36,7 @@ func TestParseCredentials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parseCredentials(c.text, in)
+		got, err := parseCredentials(t.Context(), c.text, in)
 		in.Close()
 		switch {
 		case c.wrong != "":
@@ -42,4 +47,62 @@ func TestParseCredentials(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
+}
+
+// Whoever thinks better of it at the question for a password gets a shell that shows again what is typed.
+func TestParseCredentialsInterrupted(t *testing.T) {
+	terminal := openTerminal(t)
+	shown := func() bool {
+		mode, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mode.Lflag&unix.ECHO != 0
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := parseCredentials(ctx, "me", terminal)
+		done <- err
+	}()
+	for deadline := time.Now().Add(10 * time.Second); shown(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the password would be shown")
+		}
+	}
+	interrupt()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it still waits for a password")
+	}
+	if !shown() {
+		t.Error("what is typed stays hidden")
+	}
+}
+
+// openTerminal gives a terminal (pty(7)) at which nobody types.
+func openTerminal(t *testing.T) *os.File {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return terminal // not closed here: a read of it may be under way until the master is
 }

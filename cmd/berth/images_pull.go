@@ -20,7 +20,7 @@ func newPullCommand(flags *configFlags) *cobra.Command {
 		Use: "pull REFERENCE…", Short: "Pull images", Args: cobra.MinimumNArgs(1),
 		Long: "Pull images, with the node's own credentials (images.registry_auth_file) where a registry wants some, or those of\n--creds. On a terminal, how far each layer is stands on standard error.",
 		RunE: onDaemon(flags, func(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
-			auth, err := parseCredentials(creds, os.Stdin)
+			auth, err := parseCredentials(ctx, creds, os.Stdin)
 			if err != nil {
 				return err
 			}
