@@ -15,11 +15,16 @@ import (
 func TestRootAttachTerminal(t *testing.T) {
 	d := start(t)
 	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("attach")))
-	c := pod.Run(onTerminal("exec sh"))
+	outlives(t, d, "attach", pod.Run(onTerminal("exec sh")))
+}
+
+// outlives looks at a shell on a terminal, and types into it, also when keeper and daemon have been killed: it stays, with
+// what it was told. It ends with code 5.
+func outlives(t *testing.T, d *harness.Daemon, name string, c *harness.Container) {
+	t.Helper()
 	s := sit(t, d, "attach", "-it", c.ID)
 	s.types("stty size; echo here\n")
 	s.shows(`30 100\r\nhere`)
-	// The daemon and its keeper may die; the shell and what it was told stay.
 	s.types("x=kept\n")
 	d.KillKeeper()
 	s.types("echo $x by the keeper\n")
@@ -32,11 +37,11 @@ func TestRootAttachTerminal(t *testing.T) {
 	s.shows(`kept by the daemon`)
 	s.exits()
 	if code := c.Wait().ExitCode; harness.ExitsOutliveKeepers() {
-		want(t, "exit code", code, 5)
+		want(t, name+": exit code", code, 5)
 	}
 	for _, text := range []string{"here\r\n", "kept by the keeper\r\n", "kept by the daemon\r\n"} {
 		if !strings.Contains(c.Output("stdout"), text) {
-			t.Errorf("%q is not in the log:\n%s", text, c.Output("stdout"))
+			t.Errorf("%s: %q is not in the log:\n%s", name, text, c.Output("stdout"))
 		}
 	}
 }

@@ -20,29 +20,7 @@ func TestRootHandlerTerminal(t *testing.T) {
 		want(t, handler+": output", said.Output("stdout"), "terminal\r\nto console\r\nto tty\r\n")
 		said.Remove()
 
-		c := pod.Run(onTerminal("exec sh"))
-		s := sit(t, d, "attach", "-it", c.ID)
-		s.types("stty size; echo here\n")
-		s.shows(`30 100\r\nhere`)
-		s.types("x=kept\n")
-		d.KillKeeper()
-		s.types("echo $x by the keeper\n")
-		s.shows(`kept by the keeper`)
-		d.Kill()
-		d.Restart()
-		s.exits() // the session was the daemon's
-		s = sit(t, d, "attach", "-it", c.ID)
-		s.types("echo $x by the daemon; exit 5\n")
-		s.shows(`kept by the daemon`)
-		s.exits()
-		if code := c.Wait().ExitCode; harness.ExitsOutliveKeepers() {
-			want(t, handler+": exit code", code, 5)
-		}
-		for _, text := range []string{"here\r\n", "kept by the keeper\r\n", "kept by the daemon\r\n"} {
-			if !strings.Contains(c.Output("stdout"), text) {
-				t.Errorf("%s: %q is not in the log:\n%s", handler, text, c.Output("stdout"))
-			}
-		}
+		outlives(t, d, handler, pod.Run(onTerminal("exec sh")))
 		pod.Remove()
 	}
 }
