@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-runtime/berth/sandbox"
@@ -49,7 +50,7 @@ func (s *subject) encode(base []string, at, began time.Time) []*v1.Metric {
 		for _, p := range m.points(s) {
 			labels := base
 			if len(p.labels) > 0 {
-				labels = append(append(make([]string, 0, len(base)+len(p.labels)), base...), p.labels...)
+				labels = slices.Concat(base, p.labels)
 			}
 			out = append(out, &v1.Metric{Name: m.name, Timestamp: collected, MetricType: m.kind, LabelValues: labels, Value: encodeNumber(p.value)})
 		}

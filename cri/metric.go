@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/berth-runtime/berth/sandbox"
@@ -49,7 +50,7 @@ const (
 func metricDescriptors() []*v1.MetricDescriptor {
 	out := make([]*v1.MetricDescriptor, 0, len(metrics))
 	for _, m := range metrics {
-		keys := append(append(make([]string, 0, len(baseLabels)+len(m.labels)), baseLabels...), m.labels...)
+		keys := slices.Concat(baseLabels, m.labels)
 		out = append(out, &v1.MetricDescriptor{Name: m.name, Help: m.help, LabelKeys: keys})
 	}
 	return out
