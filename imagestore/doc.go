@@ -1,13 +1,16 @@
 // Package imagestore holds images: it pulls them from registries, keeps their layers unpacked, and makes root file systems of them.
 //
 // Duty: [Store.Pull] and [Store.Import] bring images in, [Store.Image] and [Store.Images] tell what is there, [Store.Remove] gives space back,
-// and snapshots are the writable layers over an image by which containers see it. Its parts know nothing of each other:
+// and snapshots are the writable layers over an image by which containers see it. [Store] says which of its types does
+// what, and which uses which. What they are built of are packages, of which archive knows layer and manifest, and the
+// others, fault aside, know none:
 //
 //	registry/ archive/   where blobs come from: the network, a tar file
 //	manifest/            which of them make up the image for this node
 //	signature/           whether it may be used
 //	layer/               from a blob to a directory, checked
 //	overlay/             from directories to a mount
+//	fault/               what keeps a panic over a stranger's image from ending the daemon
 //
 // Not its concern: containers, pods, CRI. A snapshot's key is a word of its caller's.
 //

@@ -20,15 +20,17 @@ import (
 
 // Store holds images, their unpacked layers and the root file systems made of them. It is safe for concurrent use.
 //
-// What it does stands in types of one noun each, whose public methods are its own:
+// What it does stands in types of one noun each, whose public methods are its own. All stand on the catalog; of the others, each uses
+// only what its arrow shows:
 //
-//	catalog       what there is, in memory and in the database; on the disk
-//	puller        pull, import ──▶ installer: blobs to layers, layers to an image
+//	catalog       what there is, in memory and in the database; on the disk (dirs)
+//	installer     blobs to layers, layers to an image
+//	puller        pull, import                                    ──▶ installer
 //	snapshotter   writable layers, views, volumes
-//	roots         their mounts
-//	gauge         what all that takes
-//	checker       whether it is still what it was
-//	janitor       what a crash left, and what nobody waits for
+//	roots         mounts of those, and of images                  ──▶ snapshotter
+//	gauge         what all that takes                             ──▶ snapshotter
+//	checker       whether layers are still what they were         ──▶ puller, to repair them
+//	janitor       what a crash left, and what nobody waits for    ──▶ installer
 type Store struct {
 	*catalog
 	*puller
