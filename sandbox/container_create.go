@@ -140,8 +140,8 @@ func (r *containerCreate) adjust() step {
 		name: "ask plugins",
 		do:   func(ctx context.Context) error { return r.containers.plugins.adjust(ctx, r.c, r.c.spec) },
 		undo: func(ctx context.Context) error {
-			p := r.c.pod.now()
-			return r.containers.parts.Plugins.Container(ctx, PluginRemove, p.info(), r.c.record.info(), r.c.spec)
+			r.containers.plugins.over(ctx, PluginRemove, r.c)
+			return nil
 		},
 	}
 }

@@ -129,9 +129,9 @@ func (s *start) askPlugins() step {
 	return step{
 		name: "ask plugins",
 		do:   func(ctx context.Context) error { return told.tell(ctx, PluginStart, s.c) },
-		undo: func(ctx context.Context) (err error) {
-			s.c.stopTold.Do(func() { err = told.tell(ctx, PluginStop, s.c) })
-			return err
+		undo: func(ctx context.Context) error {
+			s.c.stopTold.Do(func() { told.over(ctx, PluginStop, s.c) })
+			return nil
 		},
 	}
 }

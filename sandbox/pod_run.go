@@ -162,7 +162,8 @@ func (r *podRun) tellPlugins() step {
 		},
 		undo: func(ctx context.Context) error {
 			rec.State = PodNotReady
-			return r.pods.parts.Plugins.Pod(ctx, PluginRemove, rec.info())
+			r.pods.plugins.pod(ctx, PluginRemove, rec)
+			return nil
 		},
 	}
 }
