@@ -53,7 +53,7 @@ func (m *Manager) exit(exit keeper.Exit) {
 		m.tasks.goes(func(ctx context.Context) { m.pauseEnded(ctx, id) })
 		return
 	}
-	if strings.HasPrefix(exit.Key, execKey("")) || strings.HasPrefix(exit.Key, "namespaces-") || strings.HasPrefix(exit.Key, runtimeKeys) {
+	if strings.HasPrefix(exit.Key, execKey("")) || strings.HasPrefix(exit.Key, namespacesKey) || strings.HasPrefix(exit.Key, runtimeKeys) {
 		return // oneshots: whoever launched them waits by key
 	}
 	if len(m.unread) > 0 {
