@@ -42,8 +42,9 @@ type container struct {
 	starting *start        // nil: nobody starts it
 	ended    chan struct{} // closed once it is exited
 
-	deleting sync.Mutex // held while another runtime deletes it
-	execs    execTurns
+	deleting   sync.Mutex  // held while another runtime deletes it
+	groupFreed atomic.Bool // its cgroup, for good
+	execs      execTurns
 
 	spec *specs.Spec // nil: to be built from the record
 

@@ -132,7 +132,7 @@ func (xs *exits) cleanUp(c *container) {
 	if err := xs.runtimes.deleteForeign(ctx, c); err != nil {
 		xs.log.WithFields(logrus.Fields{"container": c.id, "error": err}).Warn("runtime did not delete the container")
 	}
-	if err := xs.freeCgroup(ctx, c.now().Cgroup); err != nil {
+	if err := xs.freeEnded(ctx, c); err != nil {
 		xs.log.WithFields(logrus.Fields{"container": c.id, "cgroup": c.now().Cgroup, "error": err}).Warn("cgroup not removed")
 	}
 	xs.hooks.poststop(ctx, c)
@@ -149,6 +149,16 @@ func (b *base) freeCgroup(ctx context.Context, path string) error {
 		return err
 	}
 	return b.host.deleteCgroup(ctx, path)
+}
+
+// freeEnded is freeCgroup for a container that won't be started any more: once is enough then.
+func (b *base) freeEnded(ctx context.Context, c *container) error {
+	if c.groupFreed.Load() {
+		return nil
+	}
+	err := b.freeCgroup(ctx, c.now().Cgroup)
+	c.groupFreed.Store(err == nil)
+	return err
 }
 
 // forget lets the keeper drop what it keeps under a key.

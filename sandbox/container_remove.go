@@ -73,7 +73,7 @@ func (cs *containers) discard(ctx context.Context, c *container) error {
 func (cs *containers) free(ctx context.Context, c *container) error {
 	err := errors.Join(
 		cs.runtimes.deleteForeign(ctx, c),
-		cs.freeCgroup(ctx, c.now().Cgroup),
+		cs.freeEnded(ctx, c),
 		c.closeRoot(),
 		cs.parts.Images.RemoveSnapshot(c.id),
 		cs.roots.removeImageVolumes(c),
