@@ -48,14 +48,7 @@ func TestRootIPTablesChainsGo(t *testing.T) {
 	}
 	tables := New(host.FD(), "berth-test")
 	defer func() { _ = tables.Close() }()
-	for range 2 {
-		if err := tables.ReleaseMasquerade("net", "c0/eth0"); err != nil {
-			t.Fatal(err)
-		}
-		if err := tables.Release("net", "c0/eth0"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	releaseFirst(t, tables)
 	for _, family := range families {
 		chains, err := conn.ListChainsOfTableFamily(family)
 		if err != nil {
