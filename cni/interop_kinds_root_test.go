@@ -150,16 +150,7 @@ func uplink(t *testing.T, host *link.Space) {
 			t.Fatal(err)
 		}
 	}
-	index, err := host.Index("uplink")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := host.Batch()
-	b.AddAddress(index, netip.MustParsePrefix("192.0.2.1/24"), false)
-	b.AddRoute(index, link.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gw: netip.MustParseAddr("192.0.2.254")})
-	if err := b.Run(); err != nil {
-		t.Fatal(err)
-	}
+	linktest.DefaultRoute(t, host, "uplink")
 }
 
 // uplinked gives the test's host a network that it is connected to by uplink.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -47,16 +46,7 @@ func TestRootMacvlan(t *testing.T) {
 		}
 	}
 	// On layer 2 only, with the default route's interface as master.
-	index, err := host.Index("uplink")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := host.Batch()
-	b.AddAddress(index, netip.MustParsePrefix("192.0.2.1/24"), false)
-	b.AddRoute(index, link.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gw: netip.MustParseAddr("192.0.2.254")})
-	if err := b.Run(); err != nil {
-		t.Fatal(err)
-	}
+	linktest.DefaultRoute(t, host, "uplink")
 	c := call(`,"mode":"private","runtimeConfig":{"mac":"02:00:00:00:00:09"}`)
 	r, err := p.Add(ctx, c)
 	if err != nil || len(r.IPs) != 0 || r.Interfaces[0].Mac != "02:00:00:00:00:09" {

@@ -120,6 +120,21 @@ func AddAddress(s *link.Space, index int, p netip.Prefix) error {
 	return b.Run()
 }
 
+// DefaultRoute gives an interface the address 192.0.2.1/24, and the default route by 192.0.2.254, which need not be there.
+func DefaultRoute(t testing.TB, s *link.Space, name string) {
+	t.Helper()
+	index, err := s.Index(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.Batch()
+	b.AddAddress(index, netip.MustParsePrefix("192.0.2.1/24"), false)
+	b.AddRoute(index, link.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gw: netip.MustParseAddr("192.0.2.254")})
+	if err := b.Run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func up(t testing.TB, s *link.Space) {
 	t.Helper()
 	lo, err := s.Link("lo")
