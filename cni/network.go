@@ -106,7 +106,8 @@ func (n *Network) Status() error {
 }
 
 // SetPodCIDRs gives the built-in network its subnets, one a family. They survive a restart of the daemon. Pods that are attached keep
-// their addresses and gateways; while there are any of a subnet that overlaps a new one without being it, no further ones are attached.
+// their addresses and gateways. The built-in bridge keeps a former subnet until the last pod of all has gone: till then no pod is attached to a
+// subnet that overlaps it without being it, and what the host sends there goes to the bridge.
 func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 	if err := validSubnets(cidrs); err != nil {
 		return fmt.Errorf("%w: pod CIDRs: %w", ErrInvalid, err)

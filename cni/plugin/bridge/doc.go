@@ -1,7 +1,7 @@
 // Package bridge is the CNI plugin bridge: a container's interface is one end of a veth pair, the other is a port of a bridge on
 // the host.
 //
-// It takes the reference plugin's keys and gives its results; macspoofchk is left to the reference plugin. What it does
+// It takes the reference plugin's keys and gives its results. What it does
 // differently, it does for speed, and nobody can tell from the outside:
 //
 //   - Both ends get their names, MAC addresses and namespaces in the one request that makes them, the bridge as master with it.
@@ -13,4 +13,8 @@
 //
 // Two keys are berth's own. berthDirect lists subnets where ipMasq masquerades nothing: other nodes' pods. The other is berthOwner. A bridge that is made for a configuration with it carries it as its alias, one that exists
 // must carry the same: so two daemons cannot take one bridge for two networks, and a daemon knows which bridge it may remove.
+//
+// Such a bridge may be given further subnets: those must not overlap the ones it has, and pods of each keep their gateway. The plugin does not
+// know which pods there are, so no gateway goes before the bridge does, and neither does the host's route to its subnet: until then that
+// cannot be another node's.
 package bridge
