@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel is one connection for all transactions. Its caller holds Tables.mu.
+// kernel is one connection for all transactions of Tables, Filter or Guard, whose mu its caller holds.
 type kernel struct {
 	netns int
 	conn  *nftables.Conn
