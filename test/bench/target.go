@@ -13,7 +13,6 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/berth-runtime/berth/test/harness"
-	"github.com/berth-runtime/berth/test/images"
 	"github.com/berth-runtime/berth/test/registry"
 )
 
@@ -51,22 +50,11 @@ func (b *bed) target(o options) *target {
 
 // registry serves the image that is run.
 func (b *bed) registry() *registry.Server {
-	builder, err := images.New()
-	if err != nil {
-		b.Fatal(err)
-	}
-	list, err := builder.Catalog()
-	if err != nil {
-		b.Fatal(err)
-	}
-	server, err := registry.Start()
+	server, _, err := registry.StartFull()
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { server.Close() })
-	if err := server.Push(list...); err != nil {
-		b.Fatal(err)
-	}
 	return server
 }
 

@@ -168,7 +168,11 @@ func open(f *testing.F) *target {
 	f.Helper()
 	to := &target{}
 	if worker := flag.Lookup("test.fuzzworker"); worker == nil || worker.Value.String() != "true" {
-		server := pullable(f)
+		server, _, err := registry.StartFull()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() { server.Close() })
 		d := harness.Start(f, harness.Options{Registry: server, Pull: []string{images.Busybox}, Config: "\n[images]\npull_progress_timeout = \"2s\"\n"})
 		to.Socket, to.Dir, to.Parent, to.Subnet = d.Socket, filepath.Join(d.Dir, "fuzz"), d.CgroupParent, d.Subnet
 		if err := os.MkdirAll(to.Dir, 0o755); err != nil {
@@ -190,28 +194,6 @@ func open(f *testing.F) *target {
 	f.Cleanup(func() { conn.Close() })
 	to.conn, to.runtime = conn, cri.NewRuntimeServiceClient(conn)
 	return to
-}
-
-// pullable is a registry with busybox.
-func pullable(f *testing.F) *registry.Server {
-	f.Helper()
-	builder, err := images.New()
-	if err != nil {
-		f.Fatal(err)
-	}
-	list, err := builder.Catalog()
-	if err != nil {
-		f.Fatal(err)
-	}
-	server, err := registry.Start()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { server.Close() })
-	if err := server.Push(list...); err != nil {
-		f.Fatal(err)
-	}
-	return server
 }
 
 // watch returns what says at the end whether the daemon lived through it all, and what it holds open.
