@@ -113,11 +113,8 @@ func (s *containerCalls) ListContainers(_ context.Context, req *v1.ListContainer
 	if err != nil {
 		return nil, err
 	}
-	containers := s.containers.Containers(filter)
-	out := &v1.ListContainersResponse{Containers: make([]*v1.Container, 0, len(containers))}
-	for _, c := range containers {
-		out.Containers = append(out.Containers, encodeContainer(c))
-	}
+	out := &v1.ListContainersResponse{}
+	setItems(out, listContainers(s.containers.Containers(filter)))
 	return out, nil
 }
 

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -133,7 +134,12 @@ func observe(t *testing.T, req proto.Message) (observation, error) {
 	if err, ok := results[1].Interface().(error); ok {
 		return observation{}, err
 	}
-	response := results[0].Interface().(proto.Message)
+	// As its reader has it: lists go out encoded.
+	wire, err := proto.Marshal(results[0].Interface().(proto.Message))
+	response := results[0].Interface().(proto.Message).ProtoReflect().New().Interface()
+	if err := errors.Join(err, proto.Unmarshal(wire, response)); err != nil {
+		t.Fatal(err)
+	}
 	return observation{rooms.calls, response}, nil
 }
 

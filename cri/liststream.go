@@ -13,9 +13,14 @@ const maxList = 1 << 20
 // sendLists sends items in messages of about maxList bytes, each item in one. CRI
 // wants no empty list: of no items nothing is sent.
 func sendLists[T proto.Message](items []T, send func([]T) error) error {
+	return sendParts(items, func(item T) int { return proto.Size(item) }, send)
+}
+
+// sendParts is sendLists for items whose size another function knows.
+func sendParts[T any](items []T, sizeOf func(T) int, send func([]T) error) error {
 	start, size := 0, 0
 	for i, item := range items {
-		n := proto.Size(item)
+		n := sizeOf(item)
 		if i > start && size+n > maxList {
 			if err := send(items[start:i]); err != nil {
 				return err
@@ -34,22 +39,26 @@ func sendLists[T proto.Message](items []T, send func([]T) error) error {
 // length (KEP-5825).
 
 func (s *podCalls) StreamPodSandboxes(req *v1.StreamPodSandboxesRequest, stream grpc.ServerStreamingServer[v1.StreamPodSandboxesResponse]) error {
-	list, err := s.ListPodSandbox(stream.Context(), &v1.ListPodSandboxRequest{Filter: req.Filter})
+	filter, err := decodePodFilter(req.Filter)
 	if err != nil {
 		return err
 	}
-	return sendLists(list.Items, func(part []*v1.PodSandbox) error {
-		return stream.Send(&v1.StreamPodSandboxesResponse{PodSandboxes: part})
+	return sendParts(listPods(s.pods.Pods(filter)), listItem.size, func(part []listItem) error {
+		out := &v1.StreamPodSandboxesResponse{}
+		setItems(out, part)
+		return stream.Send(out)
 	})
 }
 
 func (s *containerCalls) StreamContainers(req *v1.StreamContainersRequest, stream grpc.ServerStreamingServer[v1.StreamContainersResponse]) error {
-	list, err := s.ListContainers(stream.Context(), &v1.ListContainersRequest{Filter: req.Filter})
+	filter, err := decodeContainerFilter(req.Filter)
 	if err != nil {
 		return err
 	}
-	return sendLists(list.Containers, func(part []*v1.Container) error {
-		return stream.Send(&v1.StreamContainersResponse{Containers: part})
+	return sendParts(listContainers(s.containers.Containers(filter)), listItem.size, func(part []listItem) error {
+		out := &v1.StreamContainersResponse{}
+		setItems(out, part)
+		return stream.Send(out)
 	})
 }
 

@@ -113,11 +113,8 @@ func (s *podCalls) ListPodSandbox(_ context.Context, req *v1.ListPodSandboxReque
 	if err != nil {
 		return nil, err
 	}
-	pods := s.pods.Pods(filter)
-	out := &v1.ListPodSandboxResponse{Items: make([]*v1.PodSandbox, 0, len(pods))}
-	for _, pod := range pods {
-		out.Items = append(out.Items, encodePod(pod))
-	}
+	out := &v1.ListPodSandboxResponse{}
+	setItems(out, listPods(s.pods.Pods(filter)))
 	return out, nil
 }
 

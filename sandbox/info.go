@@ -16,6 +16,8 @@ type PodInfo struct {
 	CreatedAt time.Time
 	IPs       []netip.Addr // the preferred first; none on the host's network
 	NetNS     string       // path of its network namespace; "" on the host's network
+
+	Listed Memo // how it stands in a list
 }
 
 // ContainerInfo is a container at one moment. It is immutable: callers share it
@@ -42,6 +44,8 @@ type ContainerInfo struct {
 	StopSignal int
 	PID        int    // of its first process; 0 unless running
 	Cgroup     string // from the hierarchy's root
+
+	Listed Memo // how it stands in a list
 }
 
 // Why a container ended, as in ContainerInfo.Reason. kubelet looks for OOMKilled.
