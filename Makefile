@@ -102,11 +102,12 @@ in-vm-network: # interfaces that not every kernel has
 test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
 	$(BIN)/vm with $(VM) $(VM_TEST) $(PKGS)
 
-bench: build tools deps ## measures a daemon of its own; BENCH='-endpoint unix://…' another (as root)
+bench: build tools deps ## measures a daemon of its own; BENCH=-compare beside containerd, BENCH='-endpoint unix://…' another (as root)
 	$(GO) run ./test/bench $(BENCH)
 
 bench-check: BENCH = -check -slack 4
 bench-check: bench ## fails when a figure is over four times its bound, for machines that do other work too
+	$(GO) run ./test/bench $(BENCH) -pods 1000 -host-network -rounds 5 -restarts 0
 	CGO_ENABLED=0 BERTH_BENCH_SLACK=4 $(GO) test -run '^$$' -bench 'Launch|Compile' -benchtime 300x ./oci
 
 lint: tools ## gofmt, go vet, staticcheck, and which package may import which

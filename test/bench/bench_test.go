@@ -44,6 +44,19 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestContest(t *testing.T) {
+	c := contest{name: "lines", berth: []time.Duration{2 * time.Millisecond, time.Second, time.Millisecond}, others: []time.Duration{5 * time.Millisecond}, atLeast: 3}
+	if got := c.times(); got != 2.5 {
+		t.Errorf("%v times as fast", got)
+	}
+	if text := table([]contest{c}); !strings.Contains(text, "2.00 ms") || !strings.Contains(text, "5.00 ms") || !strings.Contains(text, "2.5") {
+		t.Error(text)
+	}
+	if got := (contest{others: c.others}).times(); got != 0 {
+		t.Errorf("%v times as fast without a figure", got)
+	}
+}
+
 func TestParseField(t *testing.T) {
 	text := []byte("Rss:  99 kB\nPss:            1234 kB\nPss_Dirty: 1 kB\n")
 	if n, err := parseField(text, "Pss:"); err != nil || n != 1234<<10 {

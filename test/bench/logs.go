@@ -24,19 +24,43 @@ const (
 // logs measures how fast one container's lines get into its log, and how long a quiet container's line takes while
 // another one floods its own.
 func logs(t *target, r *report) {
-	took := t.flood(2000, fmt.Sprintf("%sfor i in $(seq %d); do cat /lines; done; sleep 3600", floodFile, floodTimes), func(path string) time.Duration {
-		begin := time.Now()
-		t.grown(path, floodLines*int64(lineInLog))
-		return time.Since(begin)
-	})
 	// 250 MB a second.
-	r.times("100 MB of one container's 100-byte lines, to its log", []time.Duration{took}, 400)
+	r.times("100 MB of one container's 100-byte lines, to its log", []time.Duration{t.pour(2000)}, 400)
 	var delays []time.Duration
 	t.flood(2001, floodFile+"while :; do cat /lines; done", func(path string) time.Duration {
 		delays = t.quiet(path)
 		return 0
 	})
 	r.p99("a quiet container's line to its log, while another floods", delays, 50)
+}
+
+// pour has a container write a million lines, and returns how long they took to its log, from the first to the last.
+func (t *target) pour(number int) time.Duration {
+	return t.flood(number, fmt.Sprintf("%sfor i in $(seq %d); do cat /lines; done; echo end; sleep 3600", floodFile, floodTimes), func(path string) time.Duration {
+		t.grown(path, int64(lineInLog))
+		begin := time.Now()
+		t.grown(path, floodLines*100)
+		for !t.endsWith(path, "stdout F end\n") {
+			time.Sleep(200 * time.Microsecond)
+			if time.Since(begin) > patience {
+				t.bed.Fatalf("%s has no last line after %v", path, patience)
+			}
+		}
+		return time.Since(begin)
+	})
+}
+
+// endsWith looks at the end of a log.
+func (t *target) endsWith(path, last string) bool {
+	f, err := os.Open(path)
+	t.must("open log", err)
+	defer f.Close()
+	stat, err := f.Stat()
+	t.must("look at log", err)
+	end := make([]byte, len(last))
+	_, err = f.ReadAt(end, stat.Size()-int64(len(end)))
+	t.must("read log", err)
+	return string(end) == last
 }
 
 // flood runs a pod whose container writes when it is told to, and during, from when it was told.

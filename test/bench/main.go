@@ -8,6 +8,9 @@
 //
 // The figures of a busy machine say little: the load average stands above and below
 // them. -check makes it fail when a figure is over its bound times -slack.
+//
+// -compare says more there: a berth and a containerd, both its own, do the same in turns, and the quotient of the
+// medians counts.
 package main
 
 import (
@@ -32,6 +35,7 @@ type options struct {
 	parallel  int
 	restarts  int
 	check     bool
+	compare   bool
 	slack     float64
 }
 
@@ -45,6 +49,7 @@ func main() {
 	flag.IntVar(&o.pods, "pods", 50, "`pods` that are there at once")
 	flag.IntVar(&o.parallel, "parallel", 10, "`pods` that are started at once")
 	flag.IntVar(&o.restarts, "restarts", 10, "`times` that the daemon is started, with pods and without")
+	flag.BoolVar(&o.compare, "compare", false, "run a containerd beside berth, take turns, and print how many times as fast berth is")
 	flag.BoolVar(&o.check, "check", false, "fail when a figure is over its bound")
 	flag.Float64Var(&o.slack, "slack", 1, "`factor` on every bound")
 	flag.Parse()
@@ -57,6 +62,10 @@ func run(o options) int {
 	code := 0
 	b.protect(func() {
 		before := loadAverage()
+		if o.compare {
+			code = compare(b, o, before)
+			return
+		}
 		r := &report{slack: o.slack}
 		measure(b, o, r)
 		fmt.Printf("load average before: %s, after: %s\n\n%s", before, loadAverage(), r)
@@ -85,12 +94,12 @@ func measure(b *bed, o options, r *report) {
 	footprint(r, empty, full, o.pods)
 	b.progress("lists and statistics")
 	reads(t, pods, r)
-	if t.daemon != nil {
+	if t.daemon != nil && o.restarts > 0 {
 		b.progress("%d starts of the daemon with %d pods, %[1]d without", o.restarts, o.pods)
 		starts(t, o, r, "daemon start to first Version, "+fmt.Sprint(o.pods)+" pods", 100)
 	}
 	t.clear(pods, o)
-	if t.daemon != nil {
+	if t.daemon != nil && o.restarts > 0 {
 		starts(t, o, r, "daemon start to first Version, no pods", 60)
 	}
 	b.progress("logs")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-runtime/berth/test/harness"
 	"github.com/berth-runtime/berth/test/registry"
+	"github.com/berth-runtime/berth/test/rival"
 )
 
 // target is the runtime that is measured.
@@ -32,10 +33,7 @@ type target struct {
 func (b *bed) target(o options) *target {
 	t := &target{bed: b, options: o, run: fmt.Sprintf("bench-%d", os.Getpid())}
 	if o.endpoint == "" {
-		t.daemon = harness.Start(b, harness.Options{Registry: b.registry(), Pull: []string{o.image}, Flags: []string{"--log-level=warn"}})
-		t.runtime, t.images = t.daemon.Runtime, t.daemon.Images
-		t.logs, t.parent = t.daemon.LogDirectory(), t.daemon.CgroupParent
-		return t
+		return b.berth(o, b.registry())
 	}
 	conn, err := grpc.NewClient(o.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
 	t.must("connect", err)
@@ -46,6 +44,18 @@ func (b *bed) target(o options) *target {
 	b.Cleanup(func() { os.RemoveAll(t.logs) })
 	t.parent = "/" + t.run
 	return t
+}
+
+// berth starts one.
+func (b *bed) berth(o options, from *registry.Server) *target {
+	d := harness.Start(b, harness.Options{Registry: from, Pull: []string{o.image}, Flags: []string{"--log-level=warn"}})
+	return &target{bed: b, daemon: d, runtime: d.Runtime, images: d.Images, options: o, logs: d.LogDirectory(), parent: d.CgroupParent, run: fmt.Sprintf("bench-%d", os.Getpid())}
+}
+
+// containerd starts one.
+func (b *bed) containerd(o options, from *registry.Server) *target {
+	c := rival.Start(b, rival.Options{Registry: from, Pull: []string{o.image, rival.Pause}})
+	return &target{bed: b, runtime: c.Runtime, images: c.Images, options: o, logs: filepath.Join(c.Dir, "logs"), parent: c.CgroupParent, run: fmt.Sprintf("rival-%d", os.Getpid())}
 }
 
 // registry serves the image that is run.
