@@ -121,11 +121,6 @@ func benchmarkLaunch(b *testing.B, n *Node, in Container, bound time.Duration) {
 		if err != nil {
 			b.Fatal(l.Explain(err))
 		}
-		// Wait takes a child that a signal ended for one that got there.
-		last := len(l.Program.Steps) - 1
-		if times := c.Times(); times == nil || !slices.ContainsFunc(times.Steps[last-8:], func(at int64) bool { return at != 0 }) {
-			b.Fatalf("the child did not come to its execve: %+v", times)
-		}
 		unix.PidfdSendSignal(c.PidFD, unix.SIGKILL, nil, 0)
 		unix.Close(c.PidFD)
 		unix.Wait4(c.PID, nil, 0, nil)

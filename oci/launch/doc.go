@@ -14,6 +14,7 @@
 //	  {adopted, pid} ◀────────────────────────────────────────  CallAdopt: clone3(CLONE_PARENT) made the real process
 //	  {step, errno}  ◀────────────────────────────────────────  a step failed; exit 127
 //	  end of file    ◀────────────────────────────────────────  execve closed the pipe, or the last step was done; exit 0
+//	                                                            (or it was killed: a byte in shared memory tells)
 //
 // A zygote is a fork of this process that has dropped all memory but its program's text and one area:
 // forking it copies next to nothing, and the child's execve has next to nothing to take apart. Forking a Go process

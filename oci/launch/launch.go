@@ -27,6 +27,9 @@ func (e *StepError) Error() string {
 // Unwrap returns the errno.
 func (e *StepError) Unwrap() error { return e.Errno }
 
+// ErrDied is a program that did not reach its end because a signal ended its process.
+var ErrDied = errors.New("the process was killed before its execve")
+
 // Launcher starts children. Its methods may be called from several goroutines at once.
 type Launcher struct {
 	turns chan struct{} // one for each zygote that may be there
@@ -90,13 +93,13 @@ func (l *Launcher) giveBack(z *zygote, err error) {
 }
 
 // fork makes the child of a program. A zygote that somebody has killed is replaced.
-func (l *Launcher) fork(p *program.Program, d descriptors, files []int, note *sheet) (pid, pidfd int, err error) {
+func (l *Launcher) fork(p *program.Program, d descriptors, files []int, note *sheet, arrived arrival) (pid, pidfd int, err error) {
 	for {
 		z, err := l.take()
 		if err != nil {
 			return 0, -1, err
 		}
-		blob, err := encode(p, d, z.base, note)
+		blob, err := encode(p, d, z.base, note, arrived)
 		if err != nil {
 			l.giveBack(z, nil)
 			return 0, -1, err
@@ -118,6 +121,8 @@ type Child struct {
 	status *os.File
 	note   *sheet // nil: nothing is noted
 	times  *Times
+
+	arrived arrival
 }
 
 // Start makes a child of this process that walks the program. files[i] is the descriptor of slot i; they stay open
@@ -165,12 +170,18 @@ func (l *Launcher) start(p *program.Program, files []int, note *sheet) (*Child, 
 		defer unix.Close(sync[1])
 		give = append(give, sync[0])
 	}
-	pid, pidfd, err := l.fork(p, number(len(files), mapped), give, note)
+	err := l.sheets.make()
+	arrived := l.sheets.await()
+	var pid, pidfd int
+	if err == nil {
+		pid, pidfd, err = l.fork(p, number(len(files), mapped), give, note, arrived)
+	}
 	if err != nil {
+		arrived.end()
 		unix.Close(pipe[0])
 		return nil, err
 	}
-	c := &Child{PID: pid, PidFD: pidfd, status: os.NewFile(uintptr(pipe[0]), "launch status"), note: note}
+	c := &Child{PID: pid, PidFD: pidfd, status: os.NewFile(uintptr(pipe[0]), "launch status"), note: note, arrived: arrived}
 	if mapped {
 		if err := c.mapIDs(p, sync[1]); err != nil {
 			return nil, errors.Join(err, c.abort())
@@ -201,19 +212,23 @@ func (c *Child) abort() error {
 	if errors.Is(werr, unix.ECHILD) {
 		werr = nil // somebody reaps all children; so be it
 	}
+	c.arrived.end()
 	return errors.Join(err, werr, unix.Close(c.PidFD), c.status.Close())
 }
 
 // Wait blocks until the child's execve, its end, or its first failed step; call it once. It returns the
 // process that now runs: c.PID, or the one that the program made by clone3(CLONE_PARENT), another
 // child of this process; then c.PID ends with 0 by itself. A failed step is a *StepError; the process
-// ends with 127.
-//
-// A child that dies from a signal before its execve looks like one that reached it; its exit status tells.
+// ends with 127. A signal that ends it before its execve is ErrDied.
 func (c *Child) Wait() (pid int, err error) {
 	defer c.status.Close()
 	defer c.timed()
 	pid = c.PID
+	defer func() {
+		if died := c.arrived.end(); died && err == nil {
+			err = fmt.Errorf("process %d: %w", pid, ErrDied)
+		}
+	}()
 	var buf [statusLen]byte
 	for {
 		if _, err := io.ReadFull(c.status, buf[:]); err != nil {

@@ -23,6 +23,7 @@ type request struct {
 	errFD    uintptr // write end of the status pipe
 	times    uintptr // of uint64: the child's sheet; 0: none
 	timed    uintptr // for how many steps it has room
+	arrived  uintptr // of the byte that says the child came to its execve, or its end; 0: none
 	regs     [64]uintptr
 	msg      status
 	pidfd    int32 // clone3 stores it here
@@ -88,8 +89,9 @@ func number(slots int, sync bool) descriptors {
 }
 
 // encode makes the request of a program for a zygote that will have it at the
-// address base, and these descriptors; its child notes times on the sheet.
-func encode(p *program.Program, d descriptors, base uintptr, note *sheet) ([]byte, error) {
+// address base, and these descriptors; its child notes times on the sheet, and
+// its arrival.
+func encode(p *program.Program, d descriptors, base uintptr, note *sheet, arrived arrival) ([]byte, error) {
 	closing := gaps(append(slices.Clone(d.slots), d.status), d.sync)
 	opsAt := unsafe.Sizeof(request{})
 	gapsAt := opsAt + uintptr(len(p.Steps))*unsafe.Sizeof(op{})
@@ -118,7 +120,7 @@ func encode(p *program.Program, d descriptors, base uintptr, note *sheet) ([]byt
 	*r = request{
 		ops: base + opsAt, opCount: uintptr(len(p.Steps)), gaps: base + gapsAt, gapCount: uintptr(len(closing)),
 		syncFD: uintptr(d.sync), errFD: uintptr(d.status), pidfd: -1,
-		times: note.address(), timed: note.count(),
+		times: note.address(), timed: note.count(), arrived: uintptr(unsafe.Pointer(arrived.at)),
 		// CLONE_PARENT: the child is this process's, not the zygote's, and ends with the same signal.
 		clone: cloneArgs{
 			flags: p.Clone.Flags | unix.CLONE_PIDFD | unix.CLONE_PARENT,

@@ -59,7 +59,7 @@ func (s *sheets) make() error {
 	if s.mem != nil {
 		return nil
 	}
-	mem, err := unix.Mmap(-1, 0, sheetCount*sheetBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	mem, err := unix.Mmap(-1, 0, sheetCount*sheetBytes+arrivalCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("map what children note times on: %w", err)
 	}

@@ -237,6 +237,9 @@ func walk(t *request) {
 			}
 			continue
 		}
+		if (o.nr == unix.SYS_EXECVE || o.nr == unix.SYS_EXECVEAT) && t.arrived != 0 {
+			*(*byte)(at(t.arrived)) = arrivalMade
+		}
 		if o.nr == opFail {
 			errno = syscall.Errno(a[0])
 		} else if o.nr == opRequire {
@@ -261,6 +264,9 @@ func walk(t *request) {
 			*(*int32)(at(o.store)) = int32(r1)
 		}
 		i += uintptr(o.onOK)
+	}
+	if t.arrived != 0 {
+		*(*byte)(at(t.arrived)) = arrivalMade
 	}
 	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
