@@ -94,6 +94,9 @@ func (s *hostSide) ensure(conf *config) (*netlink.Bridge, error) {
 			return nil, fmt.Errorf("set bridge %s promiscuous: %w", conf.Bridge, err)
 		}
 	}
+	if err := s.flood(conf, br); err != nil {
+		return nil, err
+	}
 	if br.RawFlags&syscall.IFF_UP == 0 {
 		if err := s.host.Netlink().LinkSetUp(br); err != nil {
 			return nil, fmt.Errorf("bring up bridge %s: %w", conf.Bridge, err)
@@ -137,6 +140,20 @@ func (s *hostSide) adopt(conf *config, br *netlink.Bridge) error {
 	}
 	if err := s.host.Netlink().LinkSetAlias(br, conf.Owner); err != nil {
 		return fmt.Errorf("name owner of bridge %s: %w", conf.Bridge, err)
+	}
+	return nil
+}
+
+// flood has a bridge of berth's own pass multicast to all ports, as it does in any case while no querier is on it (br_multicast_querier_exists).
+// With snooping the kernel also keeps timers for each port, and sets those of all when one comes up (br_port_state_selection).
+func (s *hostSide) flood(conf *config, br *netlink.Bridge) error {
+	if conf.Owner == "" || br.MulticastSnooping == nil || !*br.MulticastSnooping {
+		return nil
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.Index = br.Name, br.Index
+	if err := s.host.Netlink().BridgeSetMcastSnoop(&netlink.Bridge{LinkAttrs: attrs}, false); err != nil {
+		return fmt.Errorf("turn off multicast snooping of bridge %s: %w", br.Name, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"syscall"
@@ -21,10 +22,19 @@ type pair struct {
 	podIndex  int
 }
 
+// portMAC is the MAC address of the bridge's ports. Nothing is sent from it, so they do with the bridge's own: each further one is an entry of
+// the bridge's table, which the kernel goes through for every port that joins (br_fdb_unsync_static). A bridge without ports may have none.
+func portMAC(br *netlink.Bridge) net.HardwareAddr {
+	if mac := br.HardwareAddr; len(mac) == 6 && mac[0]&1 == 0 && !bytes.Equal(mac, make(net.HardwareAddr, 6)) {
+		return mac
+	}
+	return link.RandomMAC()
+}
+
 // addPair joins the container to the bridge. Both ends are down.
 func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge, mac net.HardwareAddr) (*pair, error) {
 	for try := 0; ; try++ {
-		v := &pair{bridge: br, host: link.RandomName(), pod: c.IfName, hostMAC: link.RandomMAC(), podMAC: mac}
+		v := &pair{bridge: br, host: link.RandomName(), pod: c.IfName, hostMAC: portMAC(br), podMAC: mac}
 		batch := p.host.Batch() // when the pair is not made, there is nothing to be found
 		batch.AddVeth(link.Veth{
 			Name: v.host, MAC: v.hostMAC, Master: br.Index, Pod: c.Pod, PodName: v.pod, PodMAC: v.podMAC, MTU: conf.MTU,
