@@ -35,6 +35,7 @@ func echoUDP(t testing.TB, in *link.Space, name string) {
 func TestRootUDPSenderThatNeverPauses(t *testing.T) {
 	w := newWorld(t, nil)
 	far := w.outside(t)
+	w.pod(t, "neighbour") // with which the bridge has its address
 	for to, from := range map[string]*link.Space{"192.0.2.1:53": far, "10.88.0.1:53": w.host} {
 		var sender net.Conn
 		linktest.In(t, from, func() (err error) {
