@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/berth-runtime/berth/cri/trace"
 	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 )
@@ -13,12 +14,13 @@ import (
 // interceptor stands around every request: it turns a panic into an error, an
 // error into a gRPC status, and logs the request's end.
 type interceptor struct {
-	log logrus.FieldLogger
+	log    logrus.FieldLogger
+	tracer *trace.Tracer // nil: no request belongs to a trace
 }
 
 func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	var resp any
-	err := i.around(info.FullMethod, func() (err error) {
+	err := i.around(ctx, info.FullMethod, func() (err error) {
 		resp, err = handle(ctx, req)
 		return err
 	})
@@ -29,12 +31,12 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 }
 
 func (i *interceptor) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	return i.around(info.FullMethod, func() error { return handle(srv, s) })
+	return i.around(s.Context(), info.FullMethod, func() error { return handle(srv, s) })
 }
 
 // around runs one request. The request itself is never logged: it may hold
 // secrets. It has one line in the log, see level.
-func (i *interceptor) around(method string, run func() error) (err error) {
+func (i *interceptor) around(ctx context.Context, method string, run func() error) (err error) {
 	start, crashed := time.Now(), false
 	defer func() {
 		if p := recover(); p != nil {
@@ -46,6 +48,9 @@ func (i *interceptor) around(method string, run func() error) (err error) {
 		fields := logrus.Fields{"op": method, "took": time.Since(start)}
 		if err != nil {
 			fields["error"] = err
+		}
+		if id := i.tracer.ID(ctx); id != "" {
+			fields["trace"] = id
 		}
 		if crashed || level(method, err) == logrus.DebugLevel {
 			i.log.WithFields(fields).Debug("request")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-runtime/berth/cri/trace"
 	"github.com/berth-runtime/berth/sandbox"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -32,6 +33,8 @@ type Config struct {
 	// Info is shown by Status to a client that asks for more; nil: nothing. Each
 	// value becomes JSON.
 	Info func() map[string]any
+	// Tracer records requests; nil: none is.
+	Tracer *trace.Tracer
 }
 
 // Handler is one RuntimeClass handler, and what it can do on this node.

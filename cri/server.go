@@ -33,14 +33,18 @@ type Server struct {
 
 // NewServer registers the services. Nothing is served before Serve.
 func NewServer(cfg Config, parts Parts) *Server {
-	door := &interceptor{log: parts.Log}
-	s := grpc.NewServer(
+	door := &interceptor{log: parts.Log, tracer: cfg.Tracer}
+	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.NumStreamWorkers(4),
-		grpc.UnaryInterceptor(door.unary),
+		grpc.ChainUnaryInterceptor(door.unary),
 		grpc.StreamInterceptor(door.stream),
-	)
+	}
+	if cfg.Tracer != nil {
+		options = append(options, cfg.Tracer.Option(), grpc.ChainUnaryInterceptor((&traced{cfg.Tracer, parts.Pods, parts.Containers}).unary))
+	}
+	s := grpc.NewServer(options...)
 	ending, end := context.WithCancel(context.Background())
 	v1.RegisterRuntimeServiceServer(s, newRuntimeService(cfg, parts, time.Now, ending))
 	v1.RegisterImageServiceServer(s, &imageService{handlers: cfg.Handlers, images: parts.Images, now: time.Now})

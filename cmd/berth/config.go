@@ -12,6 +12,7 @@ import (
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/cri/stream"
+	"github.com/berth-runtime/berth/cri/trace"
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/nri"
 	"github.com/berth-runtime/berth/sandbox"
@@ -40,6 +41,7 @@ type config struct {
 	Streaming stream.Config      `toml:"streaming"`
 	Cadvisor  cri.CadvisorConfig `toml:"cadvisor"`
 	NRI       nri.Config         `toml:"nri"`
+	Tracing   trace.Config       `toml:"tracing"`
 	// Runtimes are others than berth's own, by the handler's name in RuntimeClasses.
 	Runtimes map[string]sandbox.Runtime `toml:"runtimes"`
 }
@@ -107,6 +109,7 @@ func (c config) Validate() error {
 		{"streaming", c.Streaming.Validate},
 		{"cadvisor", c.Cadvisor.Validate},
 		{"nri", c.NRI.Validate},
+		{"tracing", c.Tracing.Validate},
 	} {
 		if err := room.validate(); err != nil {
 			// A room may return several errors, joined: one a line.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/cri/stream"
+	"github.com/berth-runtime/berth/cri/trace"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -65,7 +66,14 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 		rooms.close(ctx, log)
 		return err
 	}
-	server := cri.NewServer(rooms.door(ctx, cfg, log), rooms.parts(streams, log))
+	tracer, err := trace.Open(ctx, cfg.Tracing, version, log)
+	if err != nil {
+		rooms.close(ctx, log)
+		return errors.Join(err, streams.Close())
+	}
+	door := rooms.door(ctx, cfg, log)
+	door.Tracer = tracer
+	server := cri.NewServer(door, rooms.parts(streams, log))
 	watch, watchListener, err := listenCadvisor(cfg.Cadvisor.Socket, rooms, log)
 	if err != nil {
 		rooms.close(ctx, log)
@@ -97,6 +105,9 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 		log.WithError(err).Warn("streams did not close")
 	}
 	rooms.close(stopping, log)
+	if err := tracer.Close(stopping); err != nil {
+		log.WithError(err).Warn("tracing did not end well")
+	}
 	log.Info("stopped")
 	return err
 }

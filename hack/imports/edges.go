@@ -75,6 +75,7 @@ var Libraries = []Library{
 	{"github.com/containerd/containerd/v2", []string{"imagestore"}, "only for its registry client"},
 	{"github.com/containerd/containerd/api", []string{"cri"}, "what cAdvisor asks by"},
 	{"github.com/containerd/nri", []string{"nri"}, "plugins come in by one door"},
+	{"go.opentelemetry.io", []string{"cri"}, "requests are traced at the door"},
 	{"github.com/containerd/cgroups", []string{"oci/cgroup"}, "cgroups are reached in one place"},
 	{"github.com/vishvananda/netlink", []string{"cni"}, "links are the network room's"},
 	{"github.com/google/nftables", []string{"cni", "cmd/berth"}, "so are packet filter rules; berth check asks whether the node has them"},

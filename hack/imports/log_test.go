@@ -12,7 +12,7 @@ import (
 
 // logKeys are the fields that log events have, so that who searches a node's log knows them all. What an event is
 // about else belongs to op: what was being done.
-var logKeys = []string{"pod", "container", "image", "netns", "cgroup", "pid", "op", "took", "error"}
+var logKeys = []string{"pod", "container", "image", "netns", "cgroup", "pid", "op", "took", "error", "trace"}
 
 // TestLogKeys holds the literal keys of logrus' WithField and Fields to them.
 func TestLogKeys(t *testing.T) {

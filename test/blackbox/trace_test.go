@@ -1,0 +1,123 @@
+package blackbox
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/berth-runtime/berth/test/harness"
+	"github.com/berth-runtime/berth/test/images"
+)
+
+// spans is a collector of traces.
+type spans struct {
+	collector.UnimplementedTraceServiceServer
+	mu  sync.Mutex
+	all []*otlp.Span
+}
+
+func (s *spans) Export(_ context.Context, r *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, resource := range r.ResourceSpans {
+		for _, scope := range resource.ScopeSpans {
+			s.all = append(s.all, scope.Spans...)
+		}
+	}
+	return &collector.ExportTraceServiceResponse{}, nil
+}
+
+// of are the spans of a trace, by name.
+func (s *spans) of(trace string) map[string]*otlp.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]*otlp.Span{}
+	for _, span := range s.all {
+		if fmt.Sprintf("%x", span.TraceId) == trace {
+			out[span.Name] = span
+		}
+	}
+	return out
+}
+
+// TestRootTraces: a request that brings kubelet's trace is a span of it, with the steps of what it brought up; one of a
+// trace that isn't recorded is none.
+func TestRootTraces(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	got, server := &spans{}, grpc.NewServer()
+	collector.RegisterTraceServiceServer(server, got)
+	go server.Serve(l) // ends with Stop
+	defer server.Stop()
+	d := harness.Start(t, harness.Options{
+		Registry: bed.Server, Pull: []string{images.Busybox}, Flags: []string{"--log-level=debug"},
+		Config: fmt.Sprintf("[tracing]\nendpoint = %q\n", l.Addr()),
+	})
+	const trace, parent, quiet = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319d"
+	from := func(trace, flags string) context.Context {
+		return metadata.AppendToOutgoingContext(d.Context(), "traceparent", "00-"+trace+"-"+parent+"-"+flags)
+	}
+	config := harness.OnHostNetwork(d.PodConfig("traced"))
+	pod, err := d.Runtime.RunPodSandbox(from(trace, "01"), &cri.RunPodSandboxRequest{Config: config})
+	check(t, err)
+	c, err := d.Runtime.CreateContainer(from(trace, "01"), &cri.CreateContainerRequest{PodSandboxId: pod.PodSandboxId, Config: harness.ContainerConfig("c", harness.Sleep), SandboxConfig: config})
+	check(t, err)
+	_, err = d.Runtime.StartContainer(from(trace, "01"), &cri.StartContainerRequest{ContainerId: c.ContainerId})
+	check(t, err)
+	_, err = d.Runtime.ContainerStatus(from(trace, "01"), &cri.ContainerStatusRequest{ContainerId: "unknown"})
+	if err == nil {
+		t.Error("there is a container named unknown")
+	}
+	_, err = d.Runtime.Version(from(quiet, "00"), &cri.VersionRequest{})
+	check(t, err)
+	_, err = d.Runtime.Version(d.Context(), &cri.VersionRequest{}) // of no trace, and the rate is 0
+	check(t, err)
+	d.Stop() // what is left is sent
+
+	all := got.of(trace)
+	for _, method := range []string{"RunPodSandbox", "CreateContainer", "StartContainer", "ContainerStatus"} {
+		span := all["runtime.v1.RuntimeService/"+method]
+		if span == nil {
+			t.Fatalf("no span of %s among %d", method, len(all))
+		}
+		want(t, "parent of "+method, fmt.Sprintf("%x", span.ParentSpanId), parent)
+	}
+	start := all["runtime.v1.RuntimeService/StartContainer"]
+	if text := fmt.Sprint(start.Attributes); !strings.Contains(text, c.ContainerId) {
+		t.Errorf("the start's span doesn't name the container: %s", text)
+	}
+	steps := 0
+	for _, span := range all {
+		if string(span.ParentSpanId) == string(start.SpanId) {
+			steps++
+			if span.StartTimeUnixNano < start.StartTimeUnixNano || span.EndTimeUnixNano > start.EndTimeUnixNano {
+				t.Errorf("step %s is not within the start", span.Name)
+			}
+		}
+	}
+	if steps < 10 || all["fork"] == nil {
+		t.Errorf("%d steps of the start are there", steps)
+	}
+	for _, span := range got.all { // the daemon has ended
+		want(t, "trace of "+span.Name, fmt.Sprintf("%x", span.TraceId), trace)
+	}
+	log, err := os.ReadFile(d.LogFile)
+	check(t, err)
+	if !strings.Contains(string(log), "trace="+trace) {
+		t.Error("no line of the log names the trace")
+	}
+	server.Stop() // nothing waits for a collector
+	d.Restart()
+	_, err = d.Runtime.Version(from(trace, "01"), &cri.VersionRequest{})
+	check(t, err)
+}
