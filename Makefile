@@ -11,7 +11,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags='-s -w'
 BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/... ./test/fuzz/...
 UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|blackbox|crash|safety|fuzz)')
 
-.PHONY: FORCE test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check lint cross install clean
+.PHONY: FORCE test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check bench-pull lint cross install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtua
 
 bench: build tools deps ## measures a daemon of its own; BENCH=-compare beside containerd, BENCH='-endpoint unix://…' another (as root)
 	$(GO) run ./test/bench $(BENCH)
+
+bench-pull: BENCH = -pulls 5
+bench-pull: bench ## has berth and containerd pull a large image by turns; the first time builds containerd (as root)
 
 bench-check: BENCH = -check -slack 4
 bench-check: bench ## fails when a figure is over four times its bound, for machines that do other work too

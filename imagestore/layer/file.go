@@ -9,6 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// earlyWrite is the size from which a file's content is on its way to the disk as soon as it is here: the pull waits for the disk at its end, and
+// most of an image's bytes are in few files.
+const earlyWrite = 128 << 10
+
 func (a *applier) makeFile(parent *directory, base string, hdr *tar.Header, content io.Reader) error {
 	fd := -1
 	err := a.place(parent, base, func() (err error) {
@@ -56,6 +60,9 @@ func (a *applier) write(fd int, path string, hdr *tar.Header, content io.Reader)
 	}
 	if sparse {
 		return written, unix.Ftruncate(fd, offset)
+	}
+	if offset >= earlyWrite {
+		startWriting(fd)
 	}
 	return written, nil
 }

@@ -114,3 +114,9 @@ func isOpaque(fd int) (bool, error) {
 func setOpaque(fd int) error {
 	return unix.Fsetxattr(fd, opaqueXattr, []byte{'y'}, 0)
 }
+
+// startWriting has the kernel write out a file's pages, and doesn't wait (sync_file_range(2)). That it can't, or the disk can't, is what syncfs(2)
+// at the pull's end will say.
+func startWriting(fd int) {
+	_ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}

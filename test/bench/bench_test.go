@@ -70,6 +70,16 @@ func TestParseField(t *testing.T) {
 	}
 }
 
+func TestParseProcessorTime(t *testing.T) {
+	const stat = "12 (a ) name) S 1 12 12 0 -1 4194560 100 0 3 0 250 50 9 9 20 0 5 0 100 1000 200"
+	if took, err := parseProcessorTime(stat); err != nil || took != 3*time.Second {
+		t.Errorf("got %v, %v", took, err)
+	}
+	if _, err := parseProcessorTime("12 (a) S 1"); err == nil {
+		t.Error("half a line was taken")
+	}
+}
+
 func TestEachBoundsItsParallelism(t *testing.T) {
 	var now, most, calls atomic.Int32
 	each(30, 4, func(int) {

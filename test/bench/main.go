@@ -6,6 +6,8 @@
 // how long that takes to start. With it, it measures whatever serves CRI there; the
 // image must be there, or where that runtime can pull it from.
 //
+// With -pulls it has berth and a containerd of its own pull a large image by turns instead.
+//
 // The figures of a busy machine say little: the load average stands above and below
 // them. -check makes it fail when a figure is over its bound times -slack.
 //
@@ -34,6 +36,7 @@ type options struct {
 	pods      int
 	parallel  int
 	restarts  int
+	pulls     int
 	check     bool
 	compare   bool
 	slack     float64
@@ -50,9 +53,13 @@ func main() {
 	flag.IntVar(&o.parallel, "parallel", 10, "`pods` that are started at once")
 	flag.IntVar(&o.restarts, "restarts", 10, "`times` that the daemon is started, with pods and without")
 	flag.BoolVar(&o.compare, "compare", false, "run a containerd beside berth, take turns, and print how many times as fast berth is")
+	flag.IntVar(&o.pulls, "pulls", 0, "only pull a large image, so many `times` by berth and by containerd")
 	flag.BoolVar(&o.check, "check", false, "fail when a figure is over its bound")
 	flag.Float64Var(&o.slack, "slack", 1, "`factor` on every bound")
 	flag.Parse()
+	if o.pulls > 0 && os.Getenv(aloneEnv) == "" {
+		os.Exit(alone())
+	}
 	os.Exit(run(o))
 }
 
@@ -67,7 +74,11 @@ func run(o options) int {
 			return
 		}
 		r := &report{slack: o.slack}
-		measure(b, o, r)
+		if o.pulls > 0 {
+			pulls(b, o, r)
+		} else {
+			measure(b, o, r)
+		}
 		fmt.Printf("load average before: %s, after: %s\n\n%s", before, loadAverage(), r)
 		if over := r.over(); o.check && len(over) > 0 {
 			fmt.Printf("\nover the bound: %s\n", strings.Join(over, ", "))
