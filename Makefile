@@ -11,7 +11,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags='-s -w'
 BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/... ./test/fuzz/...
 UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|blackbox|crash|safety|fuzz)')
 
-.PHONY: FORCE test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check bench-pull lint cross install clean
+.PHONY: FORCE critest-bench test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check bench-pull lint cross install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ root-tests: deps build tools ## only the tests that need root; fails when one is
 
 critest: deps build tools $(BIN)/critest ## the acceptance suite of the CRI, serially and in parallel (as root)
 	$(GO) run ./hack/gotest -noskip -- -count=1 -timeout 40m ./test/critest
+
+critest-bench: deps build tools $(BIN)/critest ## the suite's own benchmarks: 100 pods and containers, and what they took (as root)
+	BERTH_CRITEST_BENCHMARK=100 $(GO) test -count=1 -v -timeout 40m -run '^TestRootBenchmark$$' ./test/critest
 
 # Built once for each version: it takes ten minutes of processor time.
 KUBELET_VERSION = $(shell awk '$$1 == "require" && $$2 == "k8s.io/kubernetes" {print $$3}' hack/tools/kubelet/go.mod)

@@ -7,7 +7,8 @@
 //
 // What a plugin wants of a container is kept with the container's record, as the interface's own message, and applied to
 // each Spec that is built of it. Plugins may not choose a container's cgroup, and not move it to other namespaces: both
-// are berth's to know.
+// are berth's to know. Nor is a container evicted: the interface has messages for that wish, but its module's stub can't send
+// them, and its adaptation doesn't pass them on (v0.12).
 //
 //	config.go   whether, and where the socket is
 //	plugins.go  the adaptation of the nri module, and who joins when

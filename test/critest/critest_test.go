@@ -41,28 +41,6 @@ func TestRootWebSocket(t *testing.T) {
 	}
 }
 
-// TestRootBenchmark runs the suite's benchmarks with small numbers: that they pass is all that is asked here, make bench measures.
-func TestRootBenchmark(t *testing.T) {
-	params := filepath.Join(t.TempDir(), "params.yaml")
-	if err := os.WriteFile(params, []byte(`containersNumber: 5
-containersNumberParallel: 2
-containerBenchmarkTimeoutSeconds: 60
-podsNumber: 5
-podsNumberParallel: 2
-podBenchmarkTimeoutSeconds: 60
-imagesNumber: 3
-imagesNumberParallel: 1
-imageBenchmarkTimeoutSeconds: 60
-podContainerStartBenchmarkTimeoutSeconds: 60
-`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	report := critest(t, "-benchmark", "-benchmarking-params-file="+params, "-benchmarking-output-dir="+t.TempDir())
-	if passed := allPassed(t, report); passed < 4 && os.Getenv(focusVariable) == "" {
-		t.Errorf("only %d benchmarks ran", passed)
-	}
-}
-
 // allPassed counts the tests that passed, of which none may have failed.
 func allPassed(t *testing.T, report *suite) (passed int) {
 	for _, s := range report.SpecReports {
