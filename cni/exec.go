@@ -126,6 +126,7 @@ func (e *executor) here(ctx context.Context, name, command string, config []byte
 		IPAM: func(ctx context.Context, command, name string) (*types100.Result, error) {
 			return e.delegate(ctx, command, name, config, environ)
 		},
+		Process: func(name string) bool { return !e.runsHere(name, config) },
 	}
 	if e.pod == nil && (command == "ADD" || command == "CHECK") {
 		return nil, errNoNamespace
@@ -153,9 +154,15 @@ func run(ctx context.Context, p plugin.Plugin, command string, call *plugin.Call
 	return nil, fmt.Errorf("CNI_COMMAND: %q is not a command", command)
 }
 
+// runsHere says whether the plugin that another one names is ours.
+func (e *executor) runsHere(name string, config []byte) bool {
+	_, ours := e.plugins[name]
+	return ours && e.supports(name, config) == nil
+}
+
 // delegate runs the plugin that another one names, with the same configuration (CNI specification, section 4).
 func (e *executor) delegate(ctx context.Context, command, name string, config []byte, environ []string) (*types100.Result, error) {
-	if _, ours := e.plugins[name]; ours && e.supports(name, config) == nil {
+	if e.runsHere(name, config) {
 		return e.here(ctx, name, command, config, environ)
 	}
 	path, err := findBinary(name, splitPath(getenv(environ, "CNI_PATH")))

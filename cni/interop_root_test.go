@@ -51,7 +51,7 @@ var builtPlugins = sync.OnceValues(func() (string, error) {
 	var packages []string
 	for _, p := range []string{
 		"main/bridge", "main/loopback", "main/ptp", "main/macvlan", "main/ipvlan", "main/vlan", "main/host-device",
-		"ipam/host-local", "ipam/static", "meta/bandwidth", "meta/tuning", "meta/portmap", "meta/firewall",
+		"ipam/host-local", "ipam/static", "ipam/dhcp", "meta/bandwidth", "meta/tuning", "meta/portmap", "meta/firewall",
 	} {
 		packages = append(packages, pluginsModule+"/plugins/"+p+"@v1.9.1")
 	}

@@ -29,6 +29,22 @@ func (c *Call) Allocate(ctx context.Context, ipam string, dns types.DNS) (*types
 	return result, nil
 }
 
+// Looks says whether the IPAM plugin of a configuration may look for the interface that it gives addresses for, which then has to be there, up,
+// from before its ADD to behind its DEL: dhcp sends by it. Those that run here don't, and processes may. It is false when ipam is "".
+func (c *Call) Looks(ipam string) bool { return ipam != "" && c.Process != nil && c.Process(ipam) }
+
+// Release has the IPAM plugin of a configuration release the addresses when takeOff has taken them off the interface: one that is still in
+// use must not be given out again. An IPAM plugin that may look for the interface comes first.
+func (c *Call) Release(ctx context.Context, ipam string, takeOff func() error) error {
+	if c.Looks(ipam) {
+		return errors.Join(c.TellIPAM(ctx, "DEL", ipam), takeOff())
+	}
+	if err := takeOff(); err != nil {
+		return err
+	}
+	return c.TellIPAM(ctx, "DEL", ipam)
+}
+
 // TellIPAM runs another command than ADD of the IPAM plugin of a configuration. It does nothing when ipam is "".
 func (c *Call) TellIPAM(ctx context.Context, command, ipam string) error {
 	if ipam == "" {

@@ -42,6 +42,8 @@ type Call struct {
 
 	// IPAM runs the plugin that the configuration names as ipam.type, with the same arguments; the result is nil but for ADD.
 	IPAM func(ctx context.Context, command, name string) (*types100.Result, error)
+	// Process says whether that is a process. Nil is for never.
+	Process func(name string) bool
 }
 
 // KeyError is a mistake in the configuration: which key, and what is wrong with it.

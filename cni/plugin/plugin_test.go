@@ -1,8 +1,10 @@
 package plugin_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -97,5 +99,38 @@ func TestValid(t *testing.T) {
 	got := plugin.Valid([]types.GCAttachment{{ContainerID: "a", IfName: "eth0"}, {ContainerID: "b", IfName: "net1"}})
 	if len(got) != 2 || !got["a/eth0"] || !got[plugin.Owner("b", "net1")] {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestRelease: an address is given back when it is off the interface, and not while it isn't; an IPAM plugin that needs the interface is asked
+// while that is there, and what it says keeps nobody from taking it away.
+func TestRelease(t *testing.T) {
+	off, no := errors.New("not taken off"), errors.New("not given back")
+	for _, c := range []struct {
+		process   bool
+		off, ipam error
+		want      string
+	}{
+		{false, nil, nil, "off DEL"}, {false, off, nil, "off"}, {false, nil, no, "off DEL"},
+		{true, nil, nil, "DEL off"}, {true, off, nil, "DEL off"}, {true, nil, no, "DEL off"},
+	} {
+		var did []string
+		call := &plugin.Call{
+			Process: func(name string) bool { return c.process && name == "far" },
+			IPAM: func(_ context.Context, command, _ string) (*types100.Result, error) {
+				did = append(did, command)
+				return nil, c.ipam
+			},
+		}
+		err := call.Release(t.Context(), "far", func() error {
+			did = append(did, "off")
+			return c.off
+		})
+		if got := strings.Join(did, " "); got != c.want || !errors.Is(err, cmp.Or(c.off, c.ipam)) {
+			t.Errorf("%+v: did %q, %v", c, got, err)
+		}
+		if call.Looks("") {
+			t.Error("no IPAM plugin looks for the interface")
+		}
 	}
 }

@@ -59,16 +59,26 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err != nil {
 		return nil, err
 	}
+	var v *pair
 	result := &types100.Result{}
+	if c.Looks(conf.IPAM.Type) {
+		if v, err = p.addPair(conf, c, br, macFor(conf, result)); err != nil {
+			return nil, err
+		}
+		if err := p.setUp(ctx, conf, c, v, result); err != nil {
+			return nil, err
+		}
+	}
 	if conf.IPAM.Type != "" {
 		if result, err = c.Allocate(ctx, conf.IPAM.Type, conf.DNS); err != nil {
 			return nil, err
 		}
 	}
 	gateways := addGateways(conf, result)
-	v, err := p.addPair(conf, c, br, macFor(conf, result))
-	if err != nil {
-		return nil, err
+	if v == nil {
+		if v, err = p.addPair(conf, c, br, macFor(conf, result)); err != nil {
+			return nil, err
+		}
 	}
 	result.Interfaces = []*types100.Interface{
 		{Name: conf.Bridge, Mac: v.bridge.HardwareAddr.String()},
@@ -197,20 +207,19 @@ func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	if c.Pod != nil {
-		errs = append(errs, podif.Detach(c.Pod, c.IfName, p.reaper))
-	}
-	if conf.MACSpoofCheck {
-		errs = append(errs, p.guard.Release(c.Owner()))
-	}
-	if conf.IPMasq {
-		errs = append(errs, p.tables.ReleaseMasquerade(conf.Name, c.Owner()))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err // an address that is still in use must not be given out again
-	}
-	return c.TellIPAM(ctx, "DEL", conf.IPAM.Type)
+	return c.Release(ctx, conf.IPAM.Type, func() error {
+		var errs []error
+		if c.Pod != nil {
+			errs = append(errs, podif.Detach(c.Pod, c.IfName, p.reaper))
+		}
+		if conf.MACSpoofCheck {
+			errs = append(errs, p.guard.Release(c.Owner()))
+		}
+		if conf.IPMasq {
+			errs = append(errs, p.tables.ReleaseMasquerade(conf.Name, c.Owner()))
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // Status asks the IPAM plugin.

@@ -112,9 +112,12 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err != nil {
 		return nil, err
 	}
-	result, err := allocate(ctx, conf, c)
-	if err != nil {
-		return nil, err
+	var result *types100.Result
+	looks := c.Looks(conf.IPAM.Type)
+	if !looks { // when there are no addresses, nothing is to be undone
+		if result, err = allocate(ctx, conf, c); err != nil {
+			return nil, err
+		}
 	}
 	if taken, err := c.Pod.Link(c.IfName); err != nil || taken != nil {
 		return nil, errors.Join(err, fmt.Errorf("interface %s %w", c.IfName, podif.ErrExists))
@@ -122,8 +125,17 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err := link.Move(p.host, l.Attrs().Index, c.Pod, c.IfName, l.Attrs().Name); err != nil {
 		return nil, err
 	}
+	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}
+	if looks {
+		if err := on.Configure(&types100.Result{}); err != nil {
+			return nil, err
+		}
+		if result, err = allocate(ctx, conf, c); err != nil {
+			return nil, err
+		}
+	}
 	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: l.Attrs().HardwareAddr.String(), Sandbox: c.NetNS}}
-	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
+	return result, on.Configure(result)
 }
 
 // allocate has the IPAM plugin give addresses, if there is one.
@@ -190,15 +202,13 @@ func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
 	if err := plugin.Decode(c.Config, conf); err != nil {
 		return err
 	}
-	if c.Pod != nil {
-		if err := p.moveOut(c); err != nil {
-			return err
-		}
-	}
-	return c.TellIPAM(ctx, "DEL", conf.IPAM.Type)
+	return c.Release(ctx, conf.IPAM.Type, func() error { return p.moveOut(c) })
 }
 
 func (p *Plugin) moveOut(c *plugin.Call) error {
+	if c.Pod == nil {
+		return nil
+	}
 	l, err := c.Pod.Link(c.IfName)
 	if err != nil || l == nil {
 		return err

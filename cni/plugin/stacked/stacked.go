@@ -64,20 +64,31 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if p.kind != IPvlan && conf.MTU > master.Attrs().MTU {
 		return nil, plugin.Keyf("mtu", "%d is more than the %d of %s", conf.MTU, master.Attrs().MTU, master.Attrs().Name)
 	}
-	result, err := p.addresses(ctx, conf, c, previous)
-	if err != nil {
+	var result *types100.Result
+	looks, mac := c.Looks(conf.IPAM.Type), ""
+	if !looks { // when there are no addresses, nothing is to be undone
+		if result, err = p.addresses(ctx, conf, c, previous); err != nil {
+			return nil, err
+		}
+	}
+	if mac, err = p.make(conf, c, master); err != nil {
 		return nil, err
 	}
-	mac, err := p.make(conf, c, master)
-	if err != nil {
-		return nil, err
-	}
-	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: mac, Sandbox: c.NetNS}}
-	result.DNS = conf.DNS
 	if p.kind != VLAN {
 		p.announce(c)
 	}
-	return result, podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}.Configure(result)
+	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}
+	if looks {
+		if err := on.Configure(&types100.Result{}); err != nil {
+			return nil, err
+		}
+		if result, err = p.addresses(ctx, conf, c, previous); err != nil {
+			return nil, err
+		}
+	}
+	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: mac, Sandbox: c.NetNS}}
+	result.DNS = conf.DNS
+	return result, on.Configure(result)
 }
 
 // master finds the interface to stand on: the named one, for ipvlan in a chain that of the plugin before, or that of the default route.
@@ -172,24 +183,22 @@ func (p *Plugin) announce(c *plugin.Call) {
 	_ = p.sysctls.Set(c.Pod, "net/ipv6/conf/"+c.IfName, link.Sysctl{Name: "ndisc_notify", Value: "1"})
 }
 
-// Del removes the interface, if it is one of the plugin's, and then gives its addresses back.
+// Del removes the interface, if it is one of the plugin's, and gives its addresses back.
 func (p *Plugin) Del(ctx context.Context, c *plugin.Call) error {
 	conf := &config{}
 	if err := plugin.Decode(c.Config, conf); err != nil {
 		return err
 	}
-	if c.Pod != nil {
+	return c.Release(ctx, conf.IPAM.Type, func() error {
+		if c.Pod == nil {
+			return nil
+		}
 		l, err := c.Pod.Link(c.IfName)
-		if err != nil {
+		if err != nil || l == nil || l.Type() != string(p.kind) {
 			return err
 		}
-		if l != nil && l.Type() == string(p.kind) {
-			if err := c.Pod.DeleteAt(l.Attrs().Index); err != nil {
-				return err
-			}
-		}
-	}
-	return c.TellIPAM(ctx, "DEL", conf.IPAM.Type)
+		return c.Pod.DeleteAt(l.Attrs().Index)
+	})
 }
 
 // Check compares the interface with the configuration and the result of the Add.
