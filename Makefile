@@ -86,9 +86,9 @@ VM_TEST = $(GO) run ./hack/gotest -noskip -mayskip '$(MAYSKIP)' -again -- -count
 
 test-cgroup2: deps build tools $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
 	$(BIN)/vm prepare
-	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network
+	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint
 
-.PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network
+.PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint
 in-vm-packages: MAYSKIP := TestRootScope
 in-vm-packages: # an emulated processor is no measure of how long reads take
 	$(BIN)/vm with $(VM_TEST) -skip TestReadsOfAFullNode $(V2)
@@ -101,6 +101,8 @@ in-vm-selinux:
 in-vm-network: # interfaces that not every kernel has
 	GOBIN=$(CURDIR)/.cache/cni-plugins CGO_ENABLED=0 $(GO) install $(addprefix github.com/containernetworking/plugins/plugins/,main/ipvlan@v1.9.1 main/vlan@v1.9.1 ipam/host-local@v1.9.1)
 	BERTH_TEST_CNI_PLUGINS=$(CURDIR)/.cache/cni-plugins $(BIN)/vm with $(VM_TEST) -run 'TestRootVLAN|TestRootTakeOverKinds/^(ipvlan|vlan)$$' ./cni ./cni/plugin/bridge
+in-vm-checkpoint: # criu 3.17 fails on newer kernels
+	$(BIN)/vm with $(VM_TEST) -run 'Checkpoint|Restore' ./test/blackbox
 
 test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
 	$(BIN)/vm with $(VM) $(VM_TEST) $(PKGS)

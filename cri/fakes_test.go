@@ -45,6 +45,12 @@ func (f *fakeRooms) RunPod(_ context.Context, pod *spec.Pod) (string, error) {
 func (f *fakeRooms) UpdatePod(_ context.Context, id string, overhead, resources *spec.Resources) error {
 	return f.note("UpdatePod", id, overhead, resources)
 }
+func (f *fakeRooms) CheckpointContainer(_ context.Context, id, location string, timeout time.Duration) error {
+	return f.note("CheckpointContainer", id, location, timeout)
+}
+func (f *fakeRooms) CheckpointPod(_ context.Context, id, output string, containers []string) error {
+	return f.note("CheckpointPod", id, output, containers)
+}
 func (f *fakeRooms) StopPod(_ context.Context, id string) error   { return f.note("StopPod", id) }
 func (f *fakeRooms) RemovePod(_ context.Context, id string) error { return f.note("RemovePod", id) }
 func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error) {

@@ -166,7 +166,7 @@ func services(rooms *fakeRooms) (*runtimeService, *imageService) {
 			Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}, {Name: "text"}},
 			Features: Features{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: true, MountOptions: true},
 			Info:     func() map[string]any { return map[string]any{"config": "text"} },
-		}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Stats: rooms}, now, context.Background()),
+		}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Stats: rooms, Checkpoints: rooms}, now, context.Background()),
 		&imageService{handlers: Handlers{{Name: "text"}}, images: fakeImages{rooms}, now: now}
 }
 

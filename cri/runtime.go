@@ -76,6 +76,7 @@ type runtimeService struct {
 	*containerCalls
 	*streamCalls
 	*statsCalls
+	*checkpointCalls
 	unimplemented
 }
 
@@ -86,11 +87,12 @@ type unimplemented struct {
 
 func newRuntimeService(cfg Config, parts Parts, now func() time.Time, ending context.Context) *runtimeService {
 	return &runtimeService{
-		nodeCalls:      &nodeCalls{cfg, parts.Node},
-		podCalls:       &podCalls{cfg, parts.Pods, ending},
-		containerCalls: &containerCalls{parts.Containers},
-		streamCalls:    &streamCalls{parts.Pods, parts.Containers, parts.Streams},
-		statsCalls:     &statsCalls{parts.Stats, now},
+		nodeCalls:       &nodeCalls{cfg, parts.Node},
+		podCalls:        &podCalls{cfg, parts.Pods, ending},
+		containerCalls:  &containerCalls{parts.Containers},
+		streamCalls:     &streamCalls{parts.Pods, parts.Containers, parts.Streams},
+		statsCalls:      &statsCalls{parts.Stats, now},
+		checkpointCalls: &checkpointCalls{parts.Checkpoints},
 	}
 }
 

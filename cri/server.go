@@ -15,14 +15,15 @@ const maxMessage = 16 << 20
 
 // Parts are what a Server stands on.
 type Parts struct {
-	Pods       Pods
-	Containers Containers
-	Node       Node
-	Images     Images
-	Programs   Programs
-	Streams    Streams
-	Stats      Stats
-	Log        logrus.FieldLogger
+	Pods        Pods
+	Containers  Containers
+	Node        Node
+	Images      Images
+	Programs    Programs
+	Streams     Streams
+	Stats       Stats
+	Checkpoints Checkpoints
+	Log         logrus.FieldLogger
 }
 
 // Server serves CRI, and beside it the import of image archives and the explanation of launches.

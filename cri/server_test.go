@@ -46,7 +46,7 @@ func openWith(t *testing.T, rooms *fakeRooms, images Images) *door {
 		Version:  "1.2.3",
 		Handlers: Handlers{{Name: "berth", RecursiveReadOnly: true, UserNamespaces: true}},
 		Info:     func() map[string]any { return map[string]any{"config": map[string]string{"root": "/r"}} },
-	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: images, Stats: rooms, Log: log})
+	}, Parts{Pods: rooms, Containers: rooms, Node: rooms, Images: images, Stats: rooms, Checkpoints: rooms, Log: log})
 	listener := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -283,8 +283,8 @@ func TestErrorsOfTheRooms(t *testing.T) {
 }
 
 func TestUnservedMethods(t *testing.T) {
-	_, err := open(t, &fakeRooms{}).CheckpointPod(t.Context(), &v1.CheckpointPodRequest{PodSandboxId: "p"})
-	wantCode(t, "checkpoint", err, codes.Unimplemented)
+	_, err := open(t, &fakeRooms{}).RestorePod(t.Context(), &v1.RestorePodRequest{CheckpointPath: "/p"})
+	wantCode(t, "restore", err, codes.Unimplemented)
 }
 
 // A panic ends its request only, and the log has the stack and no request.

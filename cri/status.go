@@ -45,6 +45,7 @@ var outcomes = []outcome{
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},
 	{sandbox.ErrInvalidLimit, "sandbox.ErrInvalidLimit", codes.InvalidArgument, ""},
+	{sandbox.ErrNoCheckpoint, "sandbox.ErrNoCheckpoint", codes.FailedPrecondition, ""},
 	{sandbox.ErrCgroupPath, "sandbox.ErrCgroupPath", codes.InvalidArgument, ""},
 	{sandbox.ErrStillOccupied, "sandbox.ErrStillOccupied", codes.FailedPrecondition, ""},
 	{sandbox.ErrAttachment, "sandbox.ErrAttachment", codes.InvalidArgument, ""},

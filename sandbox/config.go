@@ -36,6 +36,8 @@ type Config struct {
 	Rlimits []string `toml:"rlimits"`
 	// CDISpecDirs are where the node's CDI devices are described; later ones count over earlier ones.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
+	// CRIU is the program that checkpoints need: a path, or what to look for in PATH.
+	CRIU string `toml:"criu"`
 
 	// Root has what survives a reboot.
 	Root string `toml:"-"`
@@ -57,7 +59,7 @@ const defaultNetNSDir = "/run/netns"
 func DefaultConfig() Config {
 	return Config{
 		CgroupParent: "/berth", CgroupDriver: "cgroupfs", MaxExecs: 128, ShmSize: 64 << 20, SpareNamespaces: true,
-		AppArmorProfile: "berth-default", SELinux: true, Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
+		AppArmorProfile: "berth-default", SELinux: true, Rlimits: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}, CRIU: "criu",
 	}
 }
 
@@ -93,6 +95,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := parseRlimits(c.Rlimits); err != nil {
 		errs = append(errs, err)
+	}
+	if c.CRIU == "" || strings.Contains(c.CRIU, "/") && !filepath.IsAbs(c.CRIU) {
+		wrong("criu", c.CRIU, "must be an absolute path, or a name to look for in PATH")
 	}
 	for _, dir := range c.CDISpecDirs {
 		if !filepath.IsAbs(dir) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/criu"
 )
 
 // What callers can tell apart with errors.Is. A configuration that breaks a rule
@@ -43,6 +44,8 @@ var (
 	ErrBelowUsage = cgroup.ErrBelowUsage
 	// ErrInvalidLimit: the kernel refuses a limit's value.
 	ErrInvalidLimit = cgroup.ErrInvalidLimit
+	// ErrNoCheckpoint: the node has no criu that works.
+	ErrNoCheckpoint = criu.ErrUnusable
 	// ErrCgroupPath: no cgroup can have this path.
 	ErrCgroupPath = cgroup.ErrInvalidPath
 	// ErrStillOccupied: processes are left in a cgroup that is to be removed.

@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -53,6 +55,13 @@ func (i fakeImages) CopyVolume(string, int, *os.File, string) error { return i.a
 func (i fakeImages) VolumePath(key string, number int) string {
 	return filepath.Join(i.dir, fmt.Sprint(key, number))
 }
+
+func (i fakeImages) WriteChanges(_ context.Context, _ string, w io.Writer) error {
+	_, err := io.WriteString(w, "changes")
+	return errors.Join(err, i.at("write changes"))
+}
+
+func (i fakeImages) ApplyChanges(context.Context, string, string) error { return i.at("apply changes") }
 
 func (i fakeImages) RemoveSnapshot(key string) error {
 	return i.do("remove snapshot", func() { delete(i.snapshots, key) })

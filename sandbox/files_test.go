@@ -143,7 +143,7 @@ func TestConfig(t *testing.T) {
 	}
 	bad := Config{CgroupParent: "berth/../x", CgroupDriver: "systemctl", PidsLimit: -1, MaxLogLine: 2 << 20, CDISpecDirs: []string{"cdi"}, AppArmorProfile: "a b", Rlimits: []string{"files=1"}}
 	err := bad.Validate()
-	for _, key := range []string{"cgroup_parent", "cgroup_driver", "pids_limit", "max_log_line", "shm_size", "cdi_spec_dirs", "apparmor_profile", "rlimits"} {
+	for _, key := range []string{"cgroup_parent", "cgroup_driver", "pids_limit", "max_log_line", "shm_size", "cdi_spec_dirs", "criu", "apparmor_profile", "rlimits"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not named: %v", key, err)
 		}

@@ -27,6 +27,7 @@ const closeTime = 10 * time.Second
 //	         │              └─ namespaces ─── keptPrograms
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
 //	         ├─ details ──── specBuilder, keptPrograms
+//	         ├─ checkpoints ─ specBuilder, keptPrograms
 //	         ├─ statistics
 //	         └─ watched ─── of pods, too                            all: base
 type Manager struct {
@@ -39,6 +40,7 @@ type Manager struct {
 	*statistics
 	*watched
 	*details
+	*checkpoints
 
 	unread  []string      // pods that Open left alone; it alone writes this
 	drained chan struct{} // closed when dispatch has ended
@@ -98,6 +100,7 @@ func assemble(b *base) *Manager {
 		statistics:   &statistics{base: b},
 		watched:      watched,
 		details:      &details{base: b, builder: builder, programs: programs},
+		checkpoints:  &checkpoints{base: b, builder: builder, programs: programs},
 		drained:      make(chan struct{}),
 	}
 }

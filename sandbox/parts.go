@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"os"
 
@@ -24,6 +25,7 @@ type Parts struct {
 	Cgroups  *cgroup.Tree
 	Systemd  *cgroup.Manager // with the cgroup driver systemd
 	Plugins  Plugins         // nil: none
+	CRIU     CRIU
 	Log      logrus.FieldLogger
 }
 
@@ -48,6 +50,9 @@ type Images interface {
 	MountSnapshot(key, label string) (*os.File, error)
 	MountMapped(key string, users *os.File, label string) (*os.File, error) // in a user namespace
 	CheckMapping(users *os.File) error                                      // whether MountMapped can be
+	// WriteChanges writes what a container changed as a layer, which ApplyChanges puts into a fresh snapshot.
+	WriteChanges(ctx context.Context, key string, w io.Writer) error
+	ApplyChanges(ctx context.Context, key, path string) error
 	CopyVolume(key string, number int, root *os.File, path string) error
 	VolumePath(key string, number int) string
 	RemoveSnapshot(key string) error // idempotent

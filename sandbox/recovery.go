@@ -216,6 +216,7 @@ func (r *recovery) sweepSnapshots(ctx context.Context) {
 	if len(r.m.unread) > 0 {
 		return
 	}
+	r.m.sweepCheckpoints()
 	keys, err := r.m.parts.Images.Snapshots()
 	if err != nil {
 		r.m.log.WithFields(logrus.Fields{"op": "sweep", "error": err}).Warn("snapshots not swept")

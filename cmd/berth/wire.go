@@ -14,6 +14,7 @@ import (
 	"github.com/berth-runtime/berth/nri"
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/criu"
 	"github.com/berth-runtime/berth/oci/selinux"
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/berth-runtime/berth/sandbox/keeper"
@@ -123,6 +124,7 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 		Cgroups:  r.cgroups,
 		Systemd:  r.systemd,
 		Plugins:  r.plugins,
+		CRIU:     criu.New(cfg.Sandbox.CRIU),
 		Log:      log,
 	})
 	if err != nil {
@@ -165,7 +167,7 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 
 // parts are what the CRI door stands on.
 func (r *rooms) parts(streams *stream.Server, log *logrus.Logger) cri.Parts {
-	return cri.Parts{Pods: r.pods, Containers: r.pods, Node: r.pods, Images: r.images, Programs: r.pods, Streams: streams, Stats: r.pods, Log: log}
+	return cri.Parts{Pods: r.pods, Containers: r.pods, Node: r.pods, Images: r.images, Programs: r.pods, Streams: streams, Stats: r.pods, Checkpoints: r.pods, Log: log}
 }
 
 // close closes what is open, the sandbox first. The keeper ends when it keeps

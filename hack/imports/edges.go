@@ -15,6 +15,7 @@ var Edges = []Edge{
 	{"cmd/berth", "oci", "main wires every room: what compiles launch programs"},
 	{"cmd/berth", "oci/selinux", "and what the image store is labelled with"},
 	{"cmd/berth", "oci/cgroup", "main wires every room: the cgroup tree"},
+	{"cmd/berth", "oci/criu", "main wires every room: the program that checkpoints need"},
 	{"cmd/berth", "cni", "main wires every room: the network"},
 	{"cmd/berth", "imagestore", "main wires every room: the images"},
 	{"cmd/berth-keeper", "sandbox/keeper", "the keeper is that and nothing more"},
@@ -36,6 +37,7 @@ var Edges = []Edge{
 	{"sandbox", "oci/launch", "when a launch did what: its part of a timeline"},
 	{"sandbox", "oci/program", "what the steps of a timeline are called"},
 	{"sandbox", "oci/selinux", "the labels of pods and of their volumes"},
+	{"sandbox", "oci/criu", "containers are dumped and restored"},
 	{"sandbox", "oci/mount", "/dev/shm is made, and a network namespace pinned"},
 	{"sandbox", "cni", "a pod's place in the network"},
 	{"sandbox", "imagestore", "a container's root file system"},
@@ -55,7 +57,7 @@ var Edges = []Edge{
 // rooms are the directories that have walls, found by longest prefix.
 var rooms = []string{
 	"cmd/berth", "cmd/berth-keeper", "cri", "nri", "sandbox", "sandbox/spec", "sandbox/keeper",
-	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/apparmor", "oci/selinux", "cni", "imagestore", "test", "hack",
+	"oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/criu", "oci/seccomp", "oci/apparmor", "oci/selinux", "cni", "imagestore", "test", "hack",
 }
 
 // Library allows packages below Path in Rooms only.
@@ -70,17 +72,18 @@ var Libraries = []Library{
 	{"k8s.io/cri-api", []string{"cri", "cmd/berth"}, "nothing of CRI leaks below its door; the operator's command is a client"},
 	{"k8s.io/cri-streaming", []string{"cri"}, "streams come in by the same door"},
 	{"google.golang.org/grpc", []string{"cri", "cmd/berth"}, "so is gRPC the door's"},
-	{"google.golang.org/protobuf", []string{"cri", "cmd/berth"}, "nothing below the door stores protobuf"},
+	{"google.golang.org/protobuf", []string{"cri", "cmd/berth", "oci/criu"}, "nothing below the door stores protobuf; criu is spoken to by it"},
 	{"github.com/containernetworking/cni", []string{"cni"}, "the network room alone speaks CNI"},
-	{"github.com/containerd/containerd/v2", []string{"imagestore"}, "only for its registry client"},
+	{"github.com/containerd/containerd/v2", []string{"imagestore"}, "for its registry client, and its writer of layers"},
 	{"github.com/containerd/containerd/api", []string{"cri"}, "what cAdvisor asks by"},
+	{"github.com/checkpoint-restore/go-criu", []string{"oci/criu"}, "criu is spoken to in one place"},
 	{"github.com/containerd/nri", []string{"nri"}, "plugins come in by one door"},
 	{"go.opentelemetry.io", []string{"cri"}, "requests are traced at the door"},
 	{"github.com/containerd/cgroups", []string{"oci/cgroup"}, "cgroups are reached in one place"},
 	{"github.com/vishvananda/netlink", []string{"cni"}, "links are the network room's"},
 	{"github.com/google/nftables", []string{"cni", "cmd/berth"}, "so are packet filter rules; berth check asks whether the node has them"},
 	{"golang.org/x/sys", []string{
-		"cmd/berth", "sandbox", "sandbox/spec", "sandbox/keeper", "oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/seccomp", "oci/selinux", "cni", "imagestore",
+		"cmd/berth", "sandbox", "sandbox/spec", "sandbox/keeper", "oci", "oci/program", "oci/launch", "oci/mount", "oci/cgroup", "oci/criu", "oci/seccomp", "oci/selinux", "cni", "imagestore",
 	}, "the kernel is reached in few places; sandbox/spec has its constants, and reads the node's devices"},
 	{"github.com/opencontainers/selinux", []string{"oci/selinux"}, "labels are chosen in one place"},
 	{"tags.cncf.io/container-device-interface", []string{"sandbox/spec"}, "what CDI devices add is found beside what the host's are"},

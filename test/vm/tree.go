@@ -18,7 +18,7 @@ import (
 var packages = []string{
 	"linux-image-cloud-amd64", "systemd", "systemd-sysv", "dbus", "udev", "usr-is-merged", "base-files", "base-passwd", "libc-bin",
 	"bash", "dash", "coreutils", "findutils", "grep", "sed", "tar", "gzip", "mount", "util-linux", "procps", "kmod", "e2fsprogs",
-	"iproute2", "nftables", "apparmor", "hostname", "crun", "checkpolicy",
+	"iproute2", "nftables", "apparmor", "hostname", "crun", "checkpolicy", "criu",
 }
 
 // files are what the packages' scripts would have set up, as far as it matters here.

@@ -1,0 +1,185 @@
+package criu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	criurpc "github.com/checkpoint-restore/go-criu/v7"
+	"github.com/checkpoint-restore/go-criu/v7/rpc"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+)
+
+// NetworkNamespace is the name by which a dump and its restore know the network namespace, which neither makes.
+const NetworkNamespace = "extRootNetNS"
+
+// DescriptorsFile is where, among the images, runc and crun keep what the standard streams were.
+const DescriptorsFile = "descriptors.json"
+
+// dumpLog is criu's log in Dump.Work.
+const dumpLog = "dump.log"
+
+// Dump is a tree of processes that is to be written to files, and goes on running.
+type Dump struct {
+	PID    int    // of its root
+	Images string // an empty directory
+	Work   string // a directory for dump.log and stats-dump
+	// External are mounts of the host's, by destination: the restored tree gets others.
+	External []string
+	// Seized is called when all processes are stopped, and not yet looked at. It isn't called for a tree in the
+	// host's network namespace.
+	Seized func() error
+	// Captured is called when the dump is complete, and the processes are still stopped.
+	Captured func() error
+}
+
+// Dump dumps. It needs CAP_SYS_ADMIN, and Check to be content. On any error, also one of the callbacks, the processes go on; the
+// files are of no use then. criu is never broken off amid its work; when ctx ends, it stops at the next callback.
+func (t *Tool) Dump(ctx context.Context, d Dump) error {
+	path, err := t.usable(ctx)
+	if err != nil {
+		return err
+	}
+	streams, err := standardStreams(d.PID)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(streams)
+	if err != nil {
+		return fmt.Errorf("note standard streams: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(d.Images, DescriptorsFile), text, 0o600); err != nil {
+		return fmt.Errorf("note standard streams: %w", err)
+	}
+	opts, err := d.options(streams)
+	if err != nil {
+		return err
+	}
+	images, err := os.Open(d.Images)
+	if err != nil {
+		return fmt.Errorf("open directory for images: %w", err)
+	}
+	defer images.Close()
+	work, err := os.Open(d.Work)
+	if err != nil {
+		return fmt.Errorf("open directory for criu: %w", err)
+	}
+	defer work.Close()
+	opts.ImagesDirFd, opts.WorkDirFd = proto.Int32(int32(images.Fd())), proto.Int32(int32(work.Fd()))
+	c := criurpc.MakeCriu()
+	c.SetCriuPath(path)
+	steps := &dumpSteps{ctx: ctx, d: d}
+	if err := c.Dump(opts, steps); err != nil {
+		if steps.err != nil {
+			return steps.err
+		}
+		return Explain(fmt.Errorf("criu dump: %w", err), filepath.Join(d.Work, dumpLog))
+	}
+	return nil
+}
+
+func (d Dump) options(streams []string) (*rpc.CriuOpts, error) {
+	opts := &rpc.CriuOpts{
+		Pid: proto.Int32(int32(d.PID)), LogFile: proto.String(dumpLog), LogLevel: proto.Int32(4),
+		LeaveRunning: proto.Bool(true),
+		// Nothing of these may keep a container from being dumped: it goes on with them.
+		TcpEstablished: proto.Bool(true), FileLocks: proto.Bool(true),
+		// berth makes the cgroup.
+		ManageCgroups: proto.Bool(true), ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum(),
+		NetworkLock: rpc.CriuNetworkLockMethod_NFTABLES.Enum(),
+	}
+	own, err := netNS("self")
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := netNS(strconv.Itoa(d.PID))
+	if err != nil {
+		return nil, err
+	}
+	if own != theirs {
+		opts.External = append(opts.External, fmt.Sprintf("net[%d]:%s", theirs, NetworkNamespace))
+	}
+	for _, destination := range d.External {
+		opts.External = append(opts.External, fmt.Sprintf("mnt[%s]:%s", destination, destination))
+	}
+	for _, name := range streams {
+		if strings.HasPrefix(name, "file[") {
+			opts.External = append(opts.External, name)
+		}
+	}
+	return opts, nil
+}
+
+func netNS(process string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/"+process+"/ns/net", &st); err != nil {
+		return 0, fmt.Errorf("look at network namespace of process %s: %w", process, err)
+	}
+	return st.Ino, nil
+}
+
+// standardStreams are the names of a process's first three descriptors: of a pipe that which the kernel gives it, of
+// anything else criu's for a file from outside.
+func standardStreams(pid int) ([]string, error) {
+	var names []string
+	for fd := range 3 {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		if errors.Is(err, os.ErrNotExist) {
+			names = append(names, "") // the program closed it
+			continue
+		}
+		if err == nil && !strings.HasPrefix(name, "pipe:") && !strings.HasPrefix(name, "socket:") {
+			name, err = outsideFile(pid, fd)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at descriptor %d: %w", fd, err)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// outsideFile is criu's name of a file that isn't in the tree's mounts; both numbers are hexadecimal.
+func outsideFile(pid, fd int) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	if err != nil {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, fd), &st); err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if mount, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(mount))
+			return fmt.Sprintf("file[%x:%x]", n, st.Ino), err
+		}
+	}
+	return "", fmt.Errorf("no mnt_id in %q", text)
+}
+
+// dumpSteps are what criu tells of while it dumps.
+type dumpSteps struct {
+	criurpc.NoNotify
+	ctx context.Context
+	d   Dump
+	err error // what ended the dump
+}
+
+func (s *dumpSteps) NetworkLock() error { return s.step(s.d.Seized) }
+func (s *dumpSteps) PostDump() error    { return s.step(s.d.Captured) }
+
+func (s *dumpSteps) step(call func() error) error {
+	if s.ctx.Err() != nil {
+		s.err = fmt.Errorf("criu dump: %w", context.Cause(s.ctx))
+	} else if call != nil {
+		s.err = call()
+	}
+	return s.err
+}

@@ -1,0 +1,91 @@
+package criu
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCheckNamesWhatIsMissing(t *testing.T) {
+	dir := t.TempDir()
+	for name, w := range map[string]struct{ content, words string }{
+		"none":   {"", "no such file"},
+		"silent": {"#!/bin/sh\nexit 1\n", "for its version"},
+	} {
+		path := filepath.Join(dir, name)
+		if w.content != "" {
+			if err := os.WriteFile(path, []byte(w.content), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := New(path).Check(t.Context())
+		if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), w.words) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A program is asked once, and again when it is another.
+func TestCheckIsCached(t *testing.T) {
+	dir := t.TempDir()
+	path, calls := filepath.Join(dir, "criu"), filepath.Join(dir, "calls")
+	program := "#!/bin/sh\necho call >> " + calls + "\nexit 1\n"
+	if err := os.WriteFile(path, []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tool := New(path)
+	asked := func() int {
+		t.Helper()
+		if err := tool.Check(t.Context()); !errors.Is(err, ErrUnusable) {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(calls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "call")
+	}
+	first := asked()
+	if again := asked(); again != first {
+		t.Errorf("asked %d times, then %d", first, again)
+	}
+	if err := os.WriteFile(path, []byte(program+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if again := asked(); again == first {
+		t.Error("another program was not asked")
+	}
+}
+
+func TestExplain(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "restore.log")
+	cause := errors.New("criu restore")
+	if err := Explain(cause, log); err != cause {
+		t.Errorf("without a log: %v", err)
+	}
+	text := "(00.079788)      1: mnt: Move the root\n" +
+		"(00.084697)      1: Error (criu/mount-v2.c:319): mnt-v2: Failed to open_tree /etc/hostname: Invalid argument\n" +
+		"(00.090896) Error (criu/cr-restore.c:1495): 333 exited, status=1\n"
+	if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "criu restore: mnt-v2: Failed to open_tree /etc/hostname: Invalid argument"
+	if err := Explain(cause, log); err.Error() != want || !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The dump's options name what isn't the tree's own.
+func TestStandardStreams(t *testing.T) {
+	names, err := standardStreams(os.Getpid())
+	if err != nil || len(names) != 3 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	for _, n := range names {
+		if n != "" && !strings.HasPrefix(n, "pipe:[") && !strings.HasPrefix(n, "file[") && !strings.HasPrefix(n, "socket:[") {
+			t.Errorf("a stream called %q", n)
+		}
+	}
+}
