@@ -7,6 +7,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
 )
 
 // ErrNoAddress says that an IPAM plugin gave none.
@@ -57,13 +58,17 @@ func (c *Call) TellIPAM(ctx context.Context, command, ipam string) error {
 }
 
 // CheckIPAM is what the CHECK of a plugin with an IPAM plugin begins with: it returns the result of the ADD, after the IPAM plugin has checked
-// what it gave.
-func (c *Call) CheckIPAM(ctx context.Context, ipam string) (*types100.Result, error) {
+// what it gave, and the container's interface, nil when that is gone.
+func (c *Call) CheckIPAM(ctx context.Context, ipam string) (*types100.Result, netlink.Link, error) {
 	result, err := Required(c.Config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return result, c.TellIPAM(ctx, "CHECK", ipam)
+	if err := c.TellIPAM(ctx, "CHECK", ipam); err != nil {
+		return nil, nil, err
+	}
+	l, err := c.Pod.Link(c.IfName)
+	return result, l, err
 }
 
 // Leased is a plugin that holds nothing on the host but what its IPAM plugin gave: it has nothing else to be asked for or to collect. The

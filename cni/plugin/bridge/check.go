@@ -16,7 +16,7 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	result, err := c.CheckIPAM(ctx, conf.IPAM.Type)
+	result, l, err := c.CheckIPAM(ctx, conf.IPAM.Type)
 	if err != nil {
 		return err
 	}
@@ -26,10 +26,6 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	}
 	if br == nil {
 		return fmt.Errorf("bridge %s %w: it is gone", conf.Bridge, podif.ErrChanged)
-	}
-	l, err := c.Pod.Link(c.IfName)
-	if err != nil {
-		return err
 	}
 	if err := p.checkPair(conf, c, l, br); err != nil {
 		return err

@@ -79,7 +79,10 @@ func parse(c *plugin.Call) (*config, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
 	}
-	if err := conf.readMAC(c); err != nil {
+	var err error // from where the reference plugin takes it
+	conf.mac, err = plugin.MAC([2]string{"MAC in CNI_ARGS", c.Arg("MAC")}, [2]string{"args.cni.mac", conf.Args.CNI.MAC},
+		[2]string{"runtimeConfig.mac", conf.RuntimeConfig.MAC})
+	if err != nil {
 		return nil, err
 	}
 	return conf, conf.readTrunks()
@@ -99,23 +102,6 @@ func (c *config) validate() error {
 		return plugin.Keyf("disableContainerInterface", "cannot be set together with ipam")
 	case c.IPMasqBackend != nil && *c.IPMasqBackend != "nftables" && *c.IPMasqBackend != "iptables":
 		return plugin.Keyf("ipMasqBackend", "%q is none of iptables, nftables", *c.IPMasqBackend)
-	}
-	return nil
-}
-
-// readMAC takes the address from where the reference plugin takes it, the last that is set.
-func (c *config) readMAC(call *plugin.Call) error {
-	for _, from := range [][2]string{
-		{"MAC in CNI_ARGS", call.Arg("MAC")}, {"args.cni.mac", c.Args.CNI.MAC}, {"runtimeConfig.mac", c.RuntimeConfig.MAC},
-	} {
-		if from[1] == "" {
-			continue
-		}
-		mac, err := net.ParseMAC(from[1])
-		if err != nil {
-			return plugin.Keyf(from[0], "%w", err)
-		}
-		c.mac = mac
 	}
 	return nil
 }

@@ -223,11 +223,7 @@ func (p *Plugin) Check(ctx context.Context, c *plugin.Call) error {
 	if err != nil {
 		return err
 	}
-	result, err := c.CheckIPAM(ctx, conf.IPAM.Type)
-	if err != nil {
-		return err
-	}
-	l, err := c.Pod.Link(c.IfName)
+	result, l, err := c.CheckIPAM(ctx, conf.IPAM.Type)
 	if err != nil {
 		return err
 	}

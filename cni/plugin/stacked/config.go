@@ -73,22 +73,9 @@ func (k Kind) parse(c *plugin.Call) (*config, error) {
 	if k != Macvlan {
 		return conf, nil
 	}
-	return conf, conf.readMAC(c)
-}
-
-// readMAC takes the address from where the reference plugin takes it, the last that is set.
-func (c *config) readMAC(call *plugin.Call) error {
-	for _, from := range [][2]string{{"mac", c.MAC}, {"MAC in CNI_ARGS", call.Arg("MAC")}, {"runtimeConfig.mac", c.RuntimeConfig.MAC}} {
-		if from[1] == "" {
-			continue
-		}
-		mac, err := net.ParseMAC(from[1])
-		if err != nil {
-			return plugin.Keyf(from[0], "%w", err)
-		}
-		c.mac = mac
-	}
-	return nil
+	var err error // from where the reference plugin takes it
+	conf.mac, err = plugin.MAC([2]string{"mac", conf.MAC}, [2]string{"MAC in CNI_ARGS", c.Arg("MAC")}, [2]string{"runtimeConfig.mac", conf.RuntimeConfig.MAC})
+	return conf, err
 }
 
 // link is the interface that the configuration asks for.
