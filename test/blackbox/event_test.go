@@ -3,6 +3,7 @@ package blackbox
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,46 @@ func TestRootEvents(t *testing.T) {
 	_, err := streams[0].Recv()
 	wantError(t, err, codes.Unavailable)
 	d.Restart()
+}
+
+// A listener that never reads costs the others nothing: they see each pod's end as soon as the call for it has returned.
+func TestRootSlowListener(t *testing.T) {
+	d := start(t)
+	conn := dial(t, d)
+	slow, err := cri.NewRuntimeServiceClient(conn).GetContainerEvents(d.Context(), &cri.GetEventsRequest{})
+	check(t, err)
+	quick, err := d.Runtime.GetContainerEvents(d.Context(), &cri.GetEventsRequest{})
+	check(t, err)
+	time.Sleep(100 * time.Millisecond) // both are listening
+	ends := make(chan string, 1000)
+	go func() { // ends with the stream
+		for {
+			e, err := quick.Recv()
+			if err != nil {
+				close(ends)
+				return
+			}
+			if e.ContainerEventType == cri.ContainerEventType_CONTAINER_DELETED_EVENT {
+				ends <- e.ContainerId
+			}
+		}
+	}()
+	// Some 300 KB of events, and a connection takes 64 that nobody reads.
+	for i := range 80 {
+		config := harness.OnHostNetwork(d.PodConfig(fmt.Sprint("slow-", i)))
+		config.Annotations = map[string]string{"note": strings.Repeat("x", 1000)}
+		pod := d.RunPod(config)
+		pod.Remove()
+		select {
+		case id := <-ends:
+			want(t, "pod whose end is told", id, pod.ID)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the quick listener was not told of the end of pod %d", i)
+		}
+	}
+	first, err := slow.Recv() // what it gets is all that there was, from the first on
+	check(t, err)
+	want(t, "first event of the slow listener", first.PodSandboxStatus.GetMetadata().GetName(), "slow-0")
 }
 
 func eventName(e *cri.ContainerEventResponse) string {
