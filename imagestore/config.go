@@ -24,6 +24,10 @@ type Config struct {
 	// PullMinRate is the least that a connection must bring, in bytes a second of waiting for it, over half of PullProgressTimeout. A slower
 	// one is replaced, by one to the next host if there is one. 0: anything is enough.
 	PullMinRate int64 `toml:"pull_min_rate"`
+	// ParallelRanges is how many parts of a layer of ParallelRangesFrom bytes or more are asked for at once, where the registry serves parts. 1: layers
+	// come in one piece.
+	ParallelRanges     int   `toml:"parallel_ranges"`
+	ParallelRangesFrom int64 `toml:"parallel_ranges_from"`
 	// MaxImageBytes is the largest size of an image's files, unpacked.
 	MaxImageBytes int64 `toml:"max_image_bytes"`
 	// MaxImageEntries is the largest number of an image's files and directories.
@@ -43,6 +47,8 @@ func DefaultConfig() Config {
 		RegistryAuthFile:    "/etc/berth/auth.json",
 		PullMinRate:         1000,
 		PullProgressTimeout: Duration(time.Minute),
+		ParallelRanges:      4,
+		ParallelRangesFrom:  64 << 20,
 		MaxImageBytes:       256 << 30,
 		MaxImageEntries:     10_000_000,
 		Pinned:              []string{},
@@ -63,6 +69,12 @@ func (c Config) Validate() error {
 	}
 	if c.MaxParallelLayers < 0 {
 		return fmt.Errorf("max_parallel_layers %d: must not be negative", c.MaxParallelLayers)
+	}
+	if c.ParallelRanges < 1 {
+		return fmt.Errorf("parallel_ranges %d: must be positive", c.ParallelRanges)
+	}
+	if c.ParallelRangesFrom < 0 {
+		return fmt.Errorf("parallel_ranges_from %d: must not be negative", c.ParallelRangesFrom)
 	}
 	if c.PullProgressTimeout <= 0 {
 		return fmt.Errorf("pull_progress_timeout %q: must be positive", time.Duration(c.PullProgressTimeout))

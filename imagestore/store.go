@@ -107,7 +107,8 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	installer := &installer{catalog: c, slots: make(chan struct{}, slots)}
 	puller := &puller{catalog: c, installer: installer, platform: platform, flights: newFlights(), verifier: signature.New(cfg.Verification),
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
-			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate})}
+			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate,
+			Ranges: cfg.ParallelRanges, RangesFrom: cfg.ParallelRangesFrom})}
 	snapshotter := &snapshotter{catalog: c}
 	return &Store{
 		catalog: c, puller: puller, snapshotter: snapshotter,

@@ -34,6 +34,8 @@ type blob struct {
 	stall   time.Duration
 	minRate int64
 
+	span *span // nil: the whole blob is wanted
+
 	body    io.ReadCloser
 	pace    *pace
 	done    context.Context // of the present connection
@@ -67,16 +69,31 @@ func (b *blob) read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	end := b.end()
+	if b.offset >= end && b.span != nil {
+		return 0, io.EOF
+	}
+	if b.span != nil {
+		p = p[:min(int64(len(p)), end-b.offset)]
+	}
 	b.pace.waits()
 	n, err := b.body.Read(p)
 	b.pace.got(n)
-	if err == io.EOF && n == 0 && b.offset < b.desc.Size {
+	if err == io.EOF && n == 0 && b.offset < end {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil && err != io.EOF && b.ctx.Err() == nil && b.done.Err() != nil {
 		err = context.Cause(b.done) // too slow
 	}
 	return n, err
+}
+
+// end is one more than the number of the last byte that is wanted.
+func (b *blob) end() int64 {
+	if b.span != nil {
+		return b.span.end
+	}
+	return b.desc.Size
 }
 
 // open asks the present host for what comes from the offset on.
@@ -89,6 +106,9 @@ func (b *blob) open() error {
 	b.done = ctx
 	if len(b.hosts) == 1 {
 		ctx = lastHost(ctx)
+	}
+	if b.span != nil {
+		ctx = context.WithValue(ctx, spanKey{}, b.span)
 	}
 	b.pace = keepPace(b.cancel, b.stall/2, b.minRate)
 	body, err := b.hosts[0].Fetch(context.WithValue(ctx, paceKey{}, b.pace), b.desc)
@@ -118,6 +138,9 @@ func (b *blob) recover(err error) error {
 	}
 	if errdefs.IsFailedPrecondition(err) {
 		return fmt.Errorf("fetch: %w: %w", ErrCorrupt, err)
+	}
+	if errors.Is(err, errNoRanges) {
+		return err
 	}
 	if len(b.hosts) == 0 {
 		return fmt.Errorf("fetch: %w", b.failed)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -30,12 +31,16 @@ type Options struct {
 	Stall time.Duration
 	// MinRate is the least a blob's connection must bring, in bytes a second over half of Stall.
 	MinRate int64
+	// Ranges is how many parts of a blob of RangesFrom bytes or more are asked for at once. 0 and 1: one after the other is enough.
+	Ranges     int
+	RangesFrom int64
 }
 
 // Client asks registries. It holds no connection and no credential of its own, and is safe for concurrent use.
 type Client struct {
 	Options
 	busyPause time.Duration
+	spare     chan struct{} // taken for each part in flight beyond a blob's first
 }
 
 // New returns a client.
@@ -43,15 +48,15 @@ func New(options Options) *Client {
 	if options.Stall == 0 {
 		options.Stall = time.Minute
 	}
-	return &Client{Options: options, busyPause: busyPause}
+	return &Client{Options: options, busyPause: busyPause, spare: make(chan struct{}, spareParts)}
 }
 
 // Repository is where an image was found. Its connections live until Close.
 type Repository struct {
-	name    reference.Named
-	hosts   []host // the one that resolved the name first
-	stall   time.Duration
-	minRate int64
+	client *Client
+	name   reference.Named
+	hosts  []host      // the one that resolved the name first
+	whole  atomic.Bool // a host answered a request for a part of a blob with something else
 }
 
 // host is one place to ask, with containerd's client restricted to it, so that each can be reported.
@@ -70,7 +75,7 @@ func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth *Auth) (
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}
-	repo := &Repository{name: ref, hosts: hosts, stall: c.Stall, minRate: c.MinRate}
+	repo := &Repository{client: c, name: ref, hosts: hosts}
 	ctx = quiet(ctx)
 	var failed hostErrors
 	for i, h := range hosts {
@@ -195,7 +200,11 @@ func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.Rea
 		}
 		fetchers = append(fetchers, fetcher{host: h.name, Fetcher: f})
 	}
-	return &blob{ctx: quiet(ctx), desc: desc, hosts: fetchers, stall: r.stall, minRate: r.minRate}, nil
+	whole := &blob{ctx: quiet(ctx), desc: desc, hosts: fetchers, stall: r.client.Stall, minRate: r.client.MinRate}
+	if r.client.Ranges < 2 || desc.Size < max(r.client.RangesFrom, 2*partSize) || len(desc.URLs) > 0 || r.whole.Load() {
+		return whole, nil
+	}
+	return newParts(whole, r), nil
 }
 
 // quiet keeps containerd's client from the process-wide logger. What matters of what it logs is in the errors that it returns.

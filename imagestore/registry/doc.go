@@ -11,6 +11,8 @@
 // said decides the error's kind, as that is the one the name belongs to; the message lists every host. A host that says it is busy (429,
 // 502, 503, 504) is left for the next at once; the last is asked again, when it says or after a growing pause. A connection that brings
 // nothing, or too little, is replaced: by one to the next host, or else to the same.
+// Large blobs are asked for in parts, several at once. A host that answers with anything else than the part asked for is read from in one
+// piece.
 //
 // Credentials of a pull are bound to one host: the one they name, or else the registry that the reference names. A mirror sees them only
 // when they name it; a host that a registry redirects to never does. (The token server that a registry names does: that is the protocol.)

@@ -148,6 +148,6 @@ func (c *Client) patience(client *http.Client) error {
 	if transport, is := client.Transport.(*http.Transport); is {
 		transport.MaxIdleConnsPerHost = idlePerHost
 	}
-	client.Transport = &patient{next: client.Transport, pause: c.busyPause, longest: c.Stall / 2}
+	client.Transport = &patient{next: &spanning{client.Transport}, pause: c.busyPause, longest: c.Stall / 2}
 	return nil
 }

@@ -60,7 +60,7 @@ func (r *Repository) eachHost(ctx context.Context, verb string, what fmt.Stringe
 		if !h.caps.Has(docker.HostCapabilityPull) {
 			continue
 		}
-		err := within(ctx, r.stall, i == len(r.hosts)-1, func(ctx context.Context) error { return call(ctx, h) })
+		err := within(ctx, r.client.Stall, i == len(r.hosts)-1, func(ctx context.Context) error { return call(ctx, h) })
 		if err == nil {
 			return nil
 		}

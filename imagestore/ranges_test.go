@@ -1,0 +1,41 @@
+package imagestore
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// TestRootPullInRanges: a large layer comes in parts, and is whole; with one range at a time it comes in one piece.
+func TestRootPullInRanges(t *testing.T) {
+	for ranges, want := range map[int]bool{4: true, 1: false} {
+		var parts atomic.Int32
+		host := serve(t, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+					parts.Add(1)
+				}
+				next.ServeHTTP(w, r)
+			})
+		})
+		content := make([]byte, 9<<20)
+		rand.NewChaCha8([32]byte{}).Read(content)
+		push(t, ref(host, "large:1"), imageOf(t, layerOf(t, f("a", string(content)))))
+		config := testConfig(t)
+		config.ParallelRanges, config.ParallelRangesFrom = ranges, 1<<20
+		s := openStore(t, t.TempDir(), config)
+		img := mustPull(t, s, ref(host, "large:1"))
+		if got := parts.Load() > 3; got != want {
+			t.Errorf("%d ranges: %d requests for parts", ranges, parts.Load())
+		}
+		root, err := os.ReadFile(filepath.Join(s.layerDir(img.layers[0]), "a"))
+		if err != nil || !bytes.Equal(root, content) {
+			t.Errorf("%d bytes, %v", len(root), err)
+		}
+	}
+}
