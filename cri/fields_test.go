@@ -179,7 +179,7 @@ var unset = map[string]string{
 	"Int64Value.value":                   "only below Image.uid",
 	"PodSandboxStats.windows":            "for Windows nodes",
 	"Metric.metric_type":                 "enum: TestMetrics",
-	"PodSandboxStatusResponse.timestamp": "with it kubelet runs init containers for ever: PodSandboxStatus",
+	"PodSandboxStatusResponse.timestamp": "only where it is asked for: TestPodStatus",
 
 	// Enums whose one value of a full sample is CRI's zero: the tables of
 	// TestEncodeStates and TestEncodeNamespaces have all values.

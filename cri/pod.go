@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/berth-runtime/berth/sandbox"
 	"github.com/berth-runtime/berth/sandbox/spec"
@@ -80,20 +81,20 @@ func (s *podCalls) RemovePodSandbox(ctx context.Context, req *v1.RemovePodSandbo
 }
 
 // PodSandboxStatus gives the pod and its containers, all of one moment, the newest first: kubelet takes
-// the first of a name for the one that counts.
-//
-// It has no timestamp. One tells kubelet, with its gate EventedPLEG, to ask for no container on its own; then kubelet
-// 1.37 keeps no list of the containers that are of the current sandbox (ActiveContainerStatuses, GetPodStatus in
-// kuberuntime_manager.go), and runs a pod's init containers for ever. Without one it asks for each, and all is well.
+// the first of a name for the one that counts. It has the time of that moment only where it is asked for: see APIConfig.
 func (s *podCalls) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusRequest) (*v1.PodSandboxStatusResponse, error) {
 	if req.PodSandboxId == "" {
 		return nil, missing("pod_sandbox_id")
 	}
+	begin := time.Now() // the moment is no earlier
 	pod, containers, err := s.pods.Pod(req.PodSandboxId)
 	if err != nil {
 		return nil, err
 	}
 	out := &v1.PodSandboxStatusResponse{Status: encodePodStatus(pod)}
+	if s.cfg.API.PodStatusTimestamp {
+		out.Timestamp = begin.UnixNano()
+	}
 	for _, c := range slices.Backward(containers) {
 		out.ContainersStatuses = append(out.ContainersStatuses, encodeContainerStatus(c))
 	}

@@ -33,8 +33,17 @@ type Config struct {
 	// Info is shown by Status to a client that asks for more; nil: nothing. Each
 	// value becomes JSON.
 	Info func() map[string]any
+	API  APIConfig
 	// Tracer records requests; nil: none is.
 	Tracer *trace.Tracer
+}
+
+// APIConfig is the [cri] table of the configuration file.
+type APIConfig struct {
+	// PodStatusTimestamp has PodSandboxStatus say of which moment it is. That tells kubelet, with its gate EventedPLEG, to ask for
+	// no container on its own. But then kubelet 1.37 keeps no list of the containers that are of the current sandbox
+	// (ActiveContainerStatuses, GetPodStatus in kuberuntime_manager.go), and runs a pod's init containers for ever.
+	PodStatusTimestamp bool `toml:"pod_status_timestamp"`
 }
 
 // Handler is one RuntimeClass handler, and what it can do on this node.

@@ -133,6 +133,12 @@ func TestPodStatus(t *testing.T) {
 	if !reflect.DeepEqual(d.rooms.calls, want) {
 		t.Errorf("calls %v, want %v", d.rooms.calls, want)
 	}
+	calls := &podCalls{cfg: Config{API: APIConfig{PodStatusTimestamp: true}}, pods: d.rooms}
+	begin := time.Now().UnixNano()
+	got, err = calls.PodSandboxStatus(t.Context(), &v1.PodSandboxStatusRequest{PodSandboxId: "text"})
+	if err != nil || got.Timestamp < begin || got.Timestamp > time.Now().UnixNano() {
+		t.Errorf("asked for a timestamp at %d: %v, %v", begin, got.GetTimestamp(), err)
+	}
 	_, err = d.PodSandboxStatus(t.Context(), &v1.PodSandboxStatusRequest{PodSandboxId: "other"})
 	wantCode(t, "status of an unknown pod", err, codes.NotFound)
 	_, err = d.ContainerStatus(t.Context(), &v1.ContainerStatusRequest{ContainerId: "other"})

@@ -39,6 +39,7 @@ type config struct {
 	Images    imagestore.Config  `toml:"images"`
 	Network   cni.Config         `toml:"network"`
 	Streaming stream.Config      `toml:"streaming"`
+	API       cri.APIConfig      `toml:"cri"`
 	Cadvisor  cri.CadvisorConfig `toml:"cadvisor"`
 	NRI       nri.Config         `toml:"nri"`
 	Tracing   trace.Config       `toml:"tracing"`

@@ -72,7 +72,7 @@ func serve(ctx context.Context, cfg config, log *logrus.Logger) error {
 		return errors.Join(err, streams.Close())
 	}
 	door := rooms.door(ctx, cfg, log)
-	door.Tracer = tracer
+	door.API, door.Tracer = cfg.API, tracer
 	server := cri.NewServer(door, rooms.parts(streams, log))
 	watch, watchListener, err := listenCadvisor(cfg.Cadvisor.Socket, rooms, log)
 	if err != nil {
