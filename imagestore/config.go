@@ -28,6 +28,8 @@ type Config struct {
 	// come in one piece.
 	ParallelRanges     int   `toml:"parallel_ranges"`
 	ParallelRangesFrom int64 `toml:"parallel_ranges_from"`
+	// KeepBlobs keeps layers as they came beside what they were unpacked to.
+	KeepBlobs bool `toml:"keep_blobs"`
 	// MaxImageBytes is the largest size of an image's files, unpacked.
 	MaxImageBytes int64 `toml:"max_image_bytes"`
 	// MaxImageEntries is the largest number of an image's files and directories.

@@ -32,7 +32,9 @@ func TestMain(m *testing.M) {
 // churn goes through everything that changes the disk, without end.
 func churn(root, host string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, root, DefaultConfig(), quietLog())
+	cfg := DefaultConfig()
+	cfg.KeepBlobs = true // more to go wrong
+	s, err := Open(ctx, root, cfg, quietLog())
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,13 @@ func checkWhole(t *testing.T, root string) int {
 		}
 		mount.Close()
 	}
+	if bad, _ := verify(t, s, false); len(bad) > 0 {
+		t.Errorf("layers aren't what was pulled: %+v", bad)
+	}
 	wantClean(t, s, len(s.layers))
+	if got := entries(t, root+"/blobs"); len(got) != len(s.layers) {
+		t.Errorf("%d blobs of %d layers", len(got), len(s.layers))
+	}
 	if got := entries(t, root+"/snapshots"); len(got) != len(keys) {
 		t.Errorf("on disk %v, listed %v", got, keys)
 	}

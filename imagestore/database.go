@@ -33,6 +33,8 @@ type layerRecord struct {
 	// Blob is the compressed form, as it came.
 	Blob     digest.Digest `json:"blob,omitempty"`
 	BlobSize int64         `json:"blob_size,omitempty"`
+	// Kept is what the blob takes here, where it was kept.
+	Kept int64 `json:"kept,omitempty"`
 	// Bytes and Inodes are what it takes here.
 	Bytes  int64 `json:"bytes"`
 	Inodes int64 `json:"inodes"`

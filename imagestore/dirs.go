@@ -17,18 +17,19 @@ type dirs struct {
 	making sync.Map // directories in staging and unpacking that somebody is at
 }
 
-func (d *dirs) layerDir(chain string) string {
-	return filepath.Join(d.root, "layers", strings.TrimPrefix(chain, "sha256:"))
+func (d *dirs) layerDir(chain string) string { return d.place("layers", chain) }
+
+// place is what a layer has in a directory of all layers'.
+func (d *dirs) place(in, chain string) string {
+	return filepath.Join(d.root, in, strings.TrimPrefix(chain, "sha256:"))
 }
 
 // originFile has what of a layer's tar isn't in its files.
-func (d *dirs) originFile(chain string) string {
-	return filepath.Join(d.root, "origins", strings.TrimPrefix(chain, "sha256:"))
-}
+func (d *dirs) originFile(chain string) string { return d.place("origins", chain) }
 
 // throwLayer deletes what is on the disk of a layer.
 func (d *dirs) throwLayer(chain string) error {
-	return errors.Join(d.bin.throw(d.layerDir(chain)), d.bin.throw(d.originFile(chain)))
+	return errors.Join(d.bin.throw(d.layerDir(chain)), d.bin.throw(d.originFile(chain)), d.bin.throw(d.blobFile(chain)))
 }
 
 // newStaging makes a directory, in "staging" or "unpacking", that is the caller's until discard or staged.

@@ -19,6 +19,7 @@
 //	images.db            bbolt: what images and layers there are. The only truth.
 //	layers/<chain id>/   an unpacked layer, by the hex of its chain ID, as it belongs over the layers below it
 //	origins/<chain id>   what of the layer's tar isn't in its files, to make it again
+//	blobs/<chain id>     the layer as it came, where blobs are kept
 //	snapshots/<key>/     snapshot.json, fs/ (upper), work/ (no fs and work in a read-only view)
 //	mountpoints/         lies below every snapshot's layers: where containers get something mounted
 //	unpacking/<random>/  layers in the making, and those whose pull failed and may be tried again

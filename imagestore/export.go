@@ -20,7 +20,7 @@ import (
 )
 
 // Export writes images as an archive that is an OCI layout and a docker archive both, with the names that refs are, or all of an image's where a
-// ref is an id. Layers are not compressed. An image has the same id when it is imported, anywhere; its manifest's digest is another one than in the registry
+// ref is an id. Layers are not compressed, but for those whose blobs were kept. An image has the same id when it is imported, anywhere; its manifest's digest is another one than in the registry
 // that it came from. Errors: ErrNotFound, ErrInvalidReference; ErrCorrupt for a layer that is damaged; ErrUnsupported for one
 // whose tar can't be made again. What was written before an error is worth nothing.
 func (cat *catalog) Export(ctx context.Context, refs []string, w io.Writer) error {
@@ -146,6 +146,9 @@ func (e *exporter) layer(chain string) (ocispec.Descriptor, error) {
 	if record == nil {
 		return ocispec.Descriptor{}, ErrNotFound
 	}
+	if record.Kept > 0 && checkKept(e.ctx, e.catalog.blobFile(chain), record.Blob) == nil {
+		return e.keptLayer(e.catalog.blobFile(chain), record)
+	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: record.DiffID, Size: record.TarSize}
 	if !record.Origin {
 		return desc, fmt.Errorf("%w: its tar brought a file twice, or was unpacked by an earlier berth: pull it again", ErrUnsupported)
@@ -170,6 +173,29 @@ func (e *exporter) layer(chain string) (ocispec.Descriptor, error) {
 		return desc, fmt.Errorf("%w: its files make %s", ErrCorrupt, sum.Digest())
 	}
 	return desc, nil
+}
+
+// keptLayer writes one as it came.
+func (e *exporter) keptLayer(path string, record *layerRecord) (ocispec.Descriptor, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer file.Close()
+	mediaType, err := layer.MediaType(file)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: record.Blob, Size: record.BlobSize}
+	if e.written[desc.Digest] {
+		return desc, nil
+	}
+	e.written[desc.Digest] = true
+	if err := e.header(blobPath(desc.Digest), desc.Size); err != nil {
+		return desc, err
+	}
+	_, err = io.Copy(e.tar, readUntil{e.ctx, file})
+	return desc, err
 }
 
 func (e *exporter) finish() error {

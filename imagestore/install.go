@@ -163,10 +163,9 @@ func (in *installer) claim(chain string) (mine *unpacking, wait <-chan struct{})
 }
 
 func (in *installer) unpackClaimed(ctx context.Context, u *unpacking, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
-	dir, done, err := in.unpack(ctx, blobs, l, budget)
-	if err != nil && dir != "" {
-		in.discard(dir)
-		dir = ""
+	dir, done, err := in.unpackKept(ctx, l, budget)
+	if err != nil && ctx.Err() == nil {
+		dir, done, err = in.unpackOrDiscard(ctx, blobs, l, budget)
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -174,6 +173,29 @@ func (in *installer) unpackClaimed(ctx context.Context, u *unpacking, blobs mani
 	close(u.changed)
 	u.changed = make(chan struct{})
 	return err
+}
+
+// unpackKept makes a layer of a blob that was kept, with another layer or with one that is distrusted. An error isn't the pull's.
+func (in *installer) unpackKept(ctx context.Context, l manifest.Layer, budget *layer.Budget) (string, layer.Unpacked, error) {
+	path, size := in.kept(l.Blob.Digest)
+	if path == "" {
+		return "", layer.Unpacked{}, errNotKept
+	}
+	l.Blob.Size = size
+	if err := checkKept(ctx, path, l.Blob.Digest); err != nil {
+		return "", layer.Unpacked{}, err
+	}
+	return in.unpackOrDiscard(ctx, shelf{in.catalog}, l, budget)
+}
+
+// unpackOrDiscard leaves nothing when it fails.
+func (in *installer) unpackOrDiscard(ctx context.Context, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) (string, layer.Unpacked, error) {
+	dir, done, err := in.unpack(ctx, blobs, l, budget)
+	if err != nil && dir != "" {
+		in.discard(dir)
+		dir = ""
+	}
+	return dir, done, err
 }
 
 func (in *installer) unpack(ctx context.Context, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) (dir string, _ layer.Unpacked, err error) {
@@ -195,6 +217,9 @@ func (in *installer) unpack(ctx context.Context, blobs manifest.Blobs, l manifes
 	defer release()
 	open := func(ctx context.Context) (io.ReadCloser, error) {
 		blob, err := blobs.Fetch(ctx, l.Blob)
+		if err == nil && in.cfg.KeepBlobs && l.Blob.Digest != "" {
+			blob, err = keepBlob(blob, dir)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -233,5 +258,8 @@ func addSize(bytes int64, f *os.File) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return bytes + (info.Size()+4095)/4096*4096, nil
+	return bytes + onDisk(info.Size()), nil
 }
+
+// onDisk is what so many bytes take, in whole blocks.
+func onDisk(size int64) int64 { return (size + 4095) / 4096 * 4096 }

@@ -71,7 +71,7 @@ func (j *janitor) sweep() error {
 	for chain := range j.layers {
 		known[filepath.Base(j.layerDir(chain))] = true
 	}
-	for _, dir := range []string{"layers", "origins"} {
+	for _, dir := range []string{"layers", "origins", "blobs"} {
 		if err := j.sweepDir(dir, known); err != nil {
 			return err
 		}

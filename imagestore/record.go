@@ -62,30 +62,35 @@ func (in *installer) placeLayers(img *manifest.Image, c change) error {
 	}
 	for _, l := range staged {
 		chain := l.ChainID.String()
-		if err := in.placeLayer(chain, l.from, l.done.Origin); err != nil {
+		kept, err := in.placeLayer(chain, l.from, l.done.Origin)
+		if err != nil {
 			return err
 		}
-		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size, TarSize: l.done.TarSize,
+		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size, Kept: kept, TarSize: l.done.TarSize,
 			Origin: l.done.Origin, Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot}
 	}
-	return errors.Join(syncDir(filepath.Join(in.root, "layers")), syncDir(filepath.Join(in.root, "origins")))
+	return errors.Join(syncDir(filepath.Join(in.root, "layers")), syncDir(filepath.Join(in.root, "origins")), syncDir(filepath.Join(in.root, "blobs")))
 }
 
-// placeLayer moves a layer from staging to where it belongs.
-func (in *installer) placeLayer(chain, from string, origin bool) error {
+// placeLayer moves a layer from staging to where it belongs. kept is what its blob takes.
+func (in *installer) placeLayer(chain, from string, origin bool) (kept int64, err error) {
 	if err := in.throwLayer(chain); err != nil { // of a removal that couldn't, or damaged
-		return err
+		return 0, err
 	}
 	if origin {
 		if err := os.Rename(originOf(from), in.originFile(chain)); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if err := os.Rename(filesOf(from), in.layerDir(chain)); err != nil {
-		return errors.Join(err, in.bin.throw(in.originFile(chain)))
+	kept, err = in.placeBlob(chain, from)
+	if err == nil {
+		err = os.Rename(filesOf(from), in.layerDir(chain))
+	}
+	if err != nil {
+		return 0, errors.Join(err, in.throwLayer(chain))
 	}
 	in.discard(from)
-	return nil
+	return kept, nil
 }
 
 // stagedLayer is a layer to be placed.

@@ -82,7 +82,7 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"", "layers", "origins", "staging", "unpacking", "snapshots"} {
+	for _, dir := range []string{"", "layers", "origins", "blobs", "staging", "unpacking", "snapshots"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			return nil, err
 		}

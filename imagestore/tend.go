@@ -78,6 +78,10 @@ func (j *janitor) sweepNow() error {
 	if err != nil {
 		return err
 	}
+	blobs, err := os.ReadDir(filepath.Join(j.root, "blobs"))
+	if err != nil {
+		return err
+	}
 	snapshots, err := os.ReadDir(filepath.Join(j.root, "snapshots"))
 	if err != nil {
 		return err
@@ -96,6 +100,7 @@ func (j *janitor) sweepNow() error {
 	err = errors.Join(
 		j.sweepEntries("layers", layers, known),
 		j.sweepEntries("origins", origins, known),
+		j.sweepEntries("blobs", blobs, known),
 		j.sweepEntries("snapshots", snapshots, func(name string) bool { return j.snapshots[name] != nil }),
 		j.sweepEntries("unpacking", unpacking, func(name string) bool { return j.inMaking("unpacking", name) }),
 		j.sweepEntries("staging", staging, func(name string) bool {

@@ -60,8 +60,11 @@ func (g *gauge) Usage(ctx context.Context) (Usage, error) {
 		usage.Inodes += sizes[key].Inodes
 	}
 	for _, record := range g.layers {
-		usage.Bytes += uint64(record.Bytes)
+		usage.Bytes += uint64(record.Bytes + record.Kept)
 		usage.Inodes += uint64(record.Inodes)
+		if record.Kept > 0 {
+			usage.Inodes++
+		}
 	}
 	for _, u := range g.unpacking {
 		usage.Bytes += uint64(u.done.Bytes)

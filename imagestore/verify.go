@@ -31,8 +31,8 @@ type checker struct {
 }
 
 // Verify reads the layers of images again, of all images when refs is empty, and reports each: whether its files make the tar that they
-// came from, with the modes and owners that it says. repair pulls damaged layers again, anonymously or with the node's own credentials, and not
-// those that snapshots use. Errors: ErrNotFound and ErrInvalidReference for refs, the context's cause; a damaged layer is none.
+// came from, with the modes and owners that it says, and whether its blob, where that was kept, is what came. repair makes damaged layers anew, of
+// their kept blobs, or pulls them again, anonymously or with the node's own credentials; not those that snapshots use. Errors: ErrNotFound and ErrInvalidReference for refs, the context's cause; a damaged layer is none.
 func (ck *checker) Verify(ctx context.Context, refs []string, repair bool, report func(LayerCheck)) error {
 	images := ck.Images()
 	if len(refs) > 0 {
@@ -77,7 +77,10 @@ func (ck *checker) verifyImage(ctx context.Context, img *Image, repair bool, see
 	if len(damaged) == 0 {
 		return nil
 	}
-	err := ck.pullAgain(ctx, img)
+	err := ck.fromShelf(ctx, img)
+	if err != nil {
+		err = ck.pullAgain(ctx, img)
+	}
 	for _, check := range damaged {
 		if check.Repaired = err == nil; err != nil {
 			check.Problem += "; pulled again it could not be: " + err.Error()
@@ -125,7 +128,11 @@ func (ck *checker) checkLayer(ctx context.Context, chain string) (LayerCheck, er
 		return check, nil
 	}
 	_, err := guarded(ck.log, "check layer "+check.Layer, func() (struct{}, error) {
-		return struct{}{}, ck.checkFiles(ctx, chain, record.DiffID)
+		err := ck.checkFiles(ctx, chain, record.DiffID)
+		if err == nil && record.Kept > 0 {
+			err = checkKept(ctx, ck.blobFile(chain), record.Blob)
+		}
+		return struct{}{}, err
 	})
 	switch {
 	case ctx.Err() != nil:

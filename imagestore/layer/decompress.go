@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 var (
@@ -41,6 +42,22 @@ func Decompress(ctx context.Context, r io.Reader, mediaType string, waiting func
 		return nil, corrupt("decompress: the media type says %s, the data is something else", kind)
 	}
 	return io.NopCloser(buffered), nil
+}
+
+// MediaType tells what an OCI manifest calls a layer with this content, by its first bytes.
+func MediaType(blob io.ReaderAt) (string, error) {
+	magic := make([]byte, 4)
+	n, err := blob.ReadAt(magic, 0)
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	switch magic = magic[:n]; {
+	case bytes.HasPrefix(magic, gzipMagic):
+		return ocispec.MediaTypeImageLayerGzip, nil
+	case bytes.HasPrefix(magic, zstdMagic), isSkippableFrame(magic):
+		return ocispec.MediaTypeImageLayerZstd, nil
+	}
+	return ocispec.MediaTypeImageLayer, nil
 }
 
 // isSkippableFrame: RFC 8878 section 3.1.2, magic numbers 0x184D2A50 to 0x184D2A5F. No tar starts so.
