@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/berth-runtime/berth/test/harness"
@@ -54,14 +53,6 @@ func TestRootVersionAndStatus(t *testing.T) {
 	want(t, "cgroup driver", config.Linux.CgroupDriver, cri.CgroupDriver_CGROUPFS)
 	_, err = d.Runtime.UpdateRuntimeConfig(d.Context(), &cri.UpdateRuntimeConfigRequest{RuntimeConfig: &cri.RuntimeConfig{NetworkConfig: &cri.NetworkConfig{PodCidr: d.Subnet}}})
 	check(t, err)
-	_, err = d.Runtime.ReopenContainerLog(d.Context(), &cri.ReopenContainerLogRequest{ContainerId: unknown})
-	if code := status.Code(err); code != codes.Unimplemented && code != codes.NotFound {
-		t.Errorf("ReopenContainerLog: %v", err)
-	}
-	_, err = d.Runtime.ContainerStats(d.Context(), &cri.ContainerStatsRequest{ContainerId: unknown})
-	if code := status.Code(err); code != codes.Unimplemented && code != codes.NotFound {
-		t.Errorf("ContainerStats: %v", err)
-	}
 }
 
 func TestRootSocket(t *testing.T) {

@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -116,6 +117,22 @@ func TestRootUnifiedResources(t *testing.T) {
 	wantError(t, err, codes.InvalidArgument, "memory.high", "much")
 }
 
+// parentsLimits are those of the cgroup that a client gave for its pods, which is the client's.
+func parentsLimits(t *testing.T, d *harness.Daemon) string {
+	t.Helper()
+	files := []string{"/sys/fs/cgroup/memory" + d.CgroupParent + "/memory.limit_in_bytes", "/sys/fs/cgroup/cpu" + d.CgroupParent + "/cpu.shares"}
+	if harness.UnifiedCgroups() {
+		files = []string{"/sys/fs/cgroup" + d.CgroupParent + "/memory.max", "/sys/fs/cgroup" + d.CgroupParent + "/cpu.weight"}
+	}
+	var out strings.Builder
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		check(t, err)
+		out.Write(text)
+	}
+	return out.String()
+}
+
 // TestRootUpdatePod: kubelet calls it before it changes the pod's cgroup, and takes any error for a refusal.
 func TestRootUpdatePod(t *testing.T) {
 	d := start(t)
@@ -124,8 +141,11 @@ func TestRootUpdatePod(t *testing.T) {
 		_, err := d.Runtime.UpdatePodSandboxResources(d.Context(), &cri.UpdatePodSandboxResourcesRequest{PodSandboxId: id, Resources: r})
 		return err
 	}
+	pod.Run(harness.ContainerConfig("c", harness.Sleep))
+	before := parentsLimits(t, d)
 	check(t, update(pod.ID, &cri.LinuxContainerResources{MemoryLimitInBytes: 1 << 20, CpuShares: 2}))
 	check(t, update(pod.ID, nil))
+	want(t, "limits of the pod's cgroup", parentsLimits(t, d), before)
 	wantError(t, update("none", nil), codes.NotFound, "none")
 	wantError(t, update(pod.ID, &cri.LinuxContainerResources{CpuShares: -1}), codes.InvalidArgument, "cpu_shares")
 }
