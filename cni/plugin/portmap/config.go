@@ -21,6 +21,7 @@ type config struct {
 	ConditionsV6         []string `json:"conditionsV6"`
 	MarkMasqBit          *int     `json:"markMasqBit"`
 	ExternalSetMarkChain *string  `json:"externalSetMarkChain"`
+	MasqAll              bool     `json:"masqAll"`
 	RuntimeConfig        struct {
 		Ports []mapping `json:"portMappings"`
 	} `json:"runtimeConfig"`

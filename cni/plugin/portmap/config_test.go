@@ -75,6 +75,7 @@ func TestSupports(t *testing.T) {
 	p := &Plugin{}
 	for conf, want := range map[string]bool{
 		`{}`: true, `{"conditionsV4":["!","-d","10.0.0.0/8"]}`: true, `{"backend":"iptables"}`: true, `{"snat":"broken"}`: true,
+		`{"masqAll":true}`: false, `{"masqAll":true,"snat":false}`: true, `{"masqAll":false}`: true,
 		`{"externalSetMarkChain":"KUBE-MARK-MASQ"}`: false, `{"conditionsV4":["-m","conntrack"]}`: false,
 	} {
 		if err := p.Supports([]byte(conf)); (err == nil) != want {

@@ -40,7 +40,7 @@ func New(host *link.Space, tables *nft.Tables) *Plugin {
 // Keys are those of the configuration.
 func (*Plugin) Keys() any { return config{} }
 
-// Supports is nil for all configurations but those with conditions or chains of another program.
+// Supports is nil for all configurations but those with conditions or chains of another program, or that hide all who come by a port.
 func (p *Plugin) Supports(data []byte) error {
 	c, err := parse(data)
 	if err != nil {
@@ -48,6 +48,9 @@ func (p *Plugin) Supports(data []byte) error {
 	}
 	if c.ExternalSetMarkChain != nil {
 		return plugin.Keyf("externalSetMarkChain", "is the iptables backend's")
+	}
+	if c.MasqAll && c.snat() { // as the reference plugin's other backend leaves it alone
+		return plugin.Keyf("masqAll", "is the iptables backend's")
 	}
 	_, err = c.options()
 	return err
