@@ -152,9 +152,7 @@ func (p *Plugin) serve(ctx context.Context, conf *config, c *plugin.Call, v *pai
 	if err := p.router.Forward(gateways); err != nil {
 		return err
 	}
-	for index, addrs := range p.side.takeFresh() {
-		podif.ReachableAt(ctx, p.host, index, addrs)
-	}
+	p.side.awaitFresh(ctx)
 	if !conf.IPMasq || conf.IPAM.Type == "" {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
 // Errors of the host's side.
@@ -222,6 +224,22 @@ func (s *hostSide) takeFresh() map[int][]netip.Addr {
 	fresh := s.fresh
 	s.fresh = nil
 	return fresh
+}
+
+// freshWait is how long a bridge may take to pass packets. A lost packet is no reason to have no pod.
+const freshWait = time.Second
+
+// awaitFresh returns when the addresses that bridges were given just now can be used: a bridge passes packets when the kernel's link watch has
+// seen that its first port does, and drops them before.
+func (s *hostSide) awaitFresh(ctx context.Context) {
+	for index, addrs := range s.takeFresh() {
+		ctx, cancel := context.WithTimeout(ctx, freshWait)
+		if l, err := s.host.LinkAt(index); err == nil && l != nil {
+			_ = s.host.AwaitUp(ctx, l.Attrs().Name) // a bridge with STP takes half a minute
+		}
+		podif.ReachableAt(ctx, s.host, index, addrs)
+		cancel()
+	}
 }
 
 func (s *hostSide) addGateway(conf *config, on netlink.Link, gw netip.Prefix, have []link.Address) error {
