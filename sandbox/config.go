@@ -22,6 +22,8 @@ type Config struct {
 	PidsLimit int64 `toml:"pids_limit"`
 	// MaxLogLine is how many bytes of a log line are written before it is split; 0: 16 KiB.
 	MaxLogLine int `toml:"max_log_line"`
+	// MaxLogSize is how many bytes a container's log has before it is cut off; 0: no bound.
+	MaxLogSize int64 `toml:"max_log_size"`
 	// MaxExecs is how many execs one container has at once; 0: no bound.
 	MaxExecs int `toml:"max_execs"`
 	// ShmSize is the size of a pod's /dev/shm, in bytes.
@@ -53,6 +55,9 @@ type Config struct {
 	NetNSDir string `toml:"-"`
 }
 
+// leastLogSize is the least cap of a log.
+const leastLogSize = 64 << 10
+
 const defaultNetNSDir = "/run/netns"
 
 // DefaultConfig is what holds where the configuration file is silent.
@@ -83,6 +88,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxLogLine < 0 || c.MaxLogLine > 1<<20 {
 		wrong("max_log_line", c.MaxLogLine, "must be between 0 and 1048576")
+	}
+	if c.MaxLogSize < 0 || c.MaxLogSize > 0 && c.MaxLogSize < leastLogSize {
+		wrong("max_log_size", c.MaxLogSize, fmt.Sprintf("must be 0, or %d or more", leastLogSize))
 	}
 	if c.MaxExecs < 0 {
 		wrong("max_execs", c.MaxExecs, "must not be negative")

@@ -141,9 +141,9 @@ func TestConfig(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Errorf("defaults: %v", err)
 	}
-	bad := Config{CgroupParent: "berth/../x", CgroupDriver: "systemctl", PidsLimit: -1, MaxLogLine: 2 << 20, CDISpecDirs: []string{"cdi"}, AppArmorProfile: "a b", Rlimits: []string{"files=1"}}
+	bad := Config{CgroupParent: "berth/../x", CgroupDriver: "systemctl", PidsLimit: -1, MaxLogLine: 2 << 20, MaxLogSize: 1, CDISpecDirs: []string{"cdi"}, AppArmorProfile: "a b", Rlimits: []string{"files=1"}}
 	err := bad.Validate()
-	for _, key := range []string{"cgroup_parent", "cgroup_driver", "pids_limit", "max_log_line", "shm_size", "cdi_spec_dirs", "criu", "apparmor_profile", "rlimits"} {
+	for _, key := range []string{"cgroup_parent", "cgroup_driver", "pids_limit", "max_log_line", "max_log_size", "shm_size", "cdi_spec_dirs", "criu", "apparmor_profile", "rlimits"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not named: %v", key, err)
 		}

@@ -67,6 +67,9 @@ func open(ctx context.Context, cfg Config, parts Parts, h host, r *records) (*Ma
 		return nil, err
 	}
 	m.tasks.goes(func(context.Context) { _ = m.containers.builder.appArmor.load() }) // it logs what fails
+	if cfg.MaxLogSize > 0 {
+		m.tasks.goes(m.containers.capLogs) // ends with Close
+	}
 	if cfg.ShowPods {
 		m.tasks.goes(m.watched.follow) // ends with Close
 	}
