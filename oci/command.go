@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/berth-runtime/berth/oci/cgroup"
 	"github.com/berth-runtime/berth/oci/mount"
 	"github.com/berth-runtime/berth/oci/program"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -16,6 +17,16 @@ type Command struct {
 	Terminal              *Terminal
 	// Mounts are what the program alone sees, in order.
 	Mounts []CommandMount
+	// Extra are descriptors that the program gets beside the standard ones, from 3 on.
+	Extra []*os.File
+	// Cgroup is where the program runs, as the root of the cgroups that it sees; nil: the keeper's.
+	Cgroup *cgroup.Group
+}
+
+// Give gives the program one more descriptor, and returns its number there.
+func (c *Command) Give(f *os.File) int {
+	c.Extra = append(c.Extra, f)
+	return 2 + len(c.Extra)
 }
 
 // CommandMount is something to be mounted on a path of the host that exists. One of File, Copy and Path
@@ -25,6 +36,8 @@ type CommandMount struct {
 	Copy   *os.File // a mount of which a copy is attached
 	Path   string   // of the host, with what is mounted below it and what will be
 	Target string
+	// Options are those of a mount in a Spec; of File they are its maker's.
+	Options []string
 }
 
 // PrepareCommand compiles the program that executes a program of the host's, such as another OCI runtime.
@@ -39,19 +52,33 @@ func (n *Node) PrepareCommand(in Command) (*Launch, error) {
 		if err := bag.stdio(in.Stdin, in.Stdout, in.Stderr); err != nil {
 			return err
 		}
+		for i, f := range in.Extra {
+			bag.lend(program.ExtraSlot(i), f)
+		}
+		c.Extra = len(in.Extra)
+		if in.Cgroup != nil {
+			var err error
+			if c.CgroupFiles, c.CgroupDir, err = bag.cgroup(in.Cgroup); err != nil {
+				return err
+			}
+			c.CgroupNamespace = true
+		}
 		for _, m := range in.Mounts {
 			c.Mounts = append(c.Mounts, program.Attach{Target: m.Target})
 			slot := program.AttachSlot(m.Target)
 			var f *os.File
-			var err error
+			o, err := program.ParseMountOptions(m.Options)
+			if err != nil {
+				return fmt.Errorf("mount on %s: %w", m.Target, err)
+			}
 			switch {
 			case m.File != nil:
 				bag.lend(slot, m.File)
 				continue
 			case m.Copy != nil:
-				f, _, err = mount.Clone(m.Copy, program.MountOptions{}, nil)
+				f, _, err = mount.Clone(m.Copy, o, nil)
 			default:
-				f, _, err = mount.Bind(m.Path, program.MountOptions{Bind: true, RecursiveBind: true}, nil)
+				f, _, err = mount.Bind(m.Path, bound(o), nil)
 			}
 			if err != nil {
 				return fmt.Errorf("mount on %s: %w", m.Target, err)
@@ -64,6 +91,14 @@ func (n *Node) PrepareCommand(in Command) (*Launch, error) {
 		return bag.launch(nil, err)
 	}
 	return bag.launch(program.CompileCommand(c))
+}
+
+// bound has what is mounted below come along where the options don't say anything of it.
+func bound(o program.MountOptions) program.MountOptions {
+	if !o.Bind {
+		o.Bind, o.RecursiveBind = true, true
+	}
+	return o
 }
 
 // Clamp returns a copy of a process that asks for nothing that this node refuses, for those who launch it by

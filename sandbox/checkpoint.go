@@ -179,4 +179,5 @@ func (ck *checkpoints) sweepCheckpoints() {
 type CRIU interface {
 	Check(ctx context.Context) error
 	Dump(ctx context.Context, d criu.Dump) error
+	RestoreCommand(ctx context.Context, r criu.Restore) ([]string, error)
 }

@@ -16,14 +16,15 @@ import (
 // containers is their life in a pod: creation, start, update, stop, removal.
 type containers struct {
 	*base
-	roots      *roots
-	builder    *specBuilder
-	namespaces *namespaces
-	hooks      *hooks
-	runtimes   *runtimes
-	programs   *keptPrograms
-	exits      *exits
-	plugins    *plugins
+	roots       *roots
+	builder     *specBuilder
+	namespaces  *namespaces
+	hooks       *hooks
+	runtimes    *runtimes
+	programs    *keptPrograms
+	exits       *exits
+	plugins     *plugins
+	checkpoints *checkpoints
 }
 
 // container is a container that the manager knows. The lock of its pod guards it.

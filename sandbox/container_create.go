@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/imagestore"
@@ -31,7 +32,19 @@ const (
 // It may be called again: a call with the same pod, name and attempt joins the
 // work under way, or gets the id of the container that came of it. ErrExists: that
 // container has another configuration, or was started.
+//
+// An image that is an absolute path is the archive of a checkpoint (spec.ErrInvalid when it isn't one): then the start restores
+// the processes in it. The image that they had must be there, and the configuration what they had of mounts and namespaces (ErrState).
 func (cs *containers) CreateContainer(ctx context.Context, podID string, config *spec.Container) (string, error) {
+	archive := ""
+	if isArchive(config.Image.Image) {
+		archive = config.Image.Image
+	}
+	return cs.createFrom(ctx, podID, config, archive)
+}
+
+// createFrom is CreateContainer with the archive of a checkpoint, "" for none.
+func (cs *containers) createFrom(ctx context.Context, podID string, config *spec.Container, archive string) (string, error) {
 	p, err := cs.index.pod(podID)
 	if err != nil {
 		return "", err
@@ -51,7 +64,7 @@ func (cs *containers) CreateContainer(ctx context.Context, podID string, config 
 		if c := p.named(config.Metadata); c != nil {
 			return c.id, nil
 		}
-		return cs.createContainer(ctx, p, config)
+		return cs.createContainer(ctx, p, config, archive)
 	})
 	if err == nil {
 		err = cs.sameAs(id, config)
@@ -82,19 +95,25 @@ func (cs *containers) sameAs(id string, config *spec.Container) error {
 type containerCreate struct {
 	containers *containers
 	c          *container
+	archive    string      // of the checkpoint that it comes from; "": none
+	dumped     *specs.Spec // what the checkpoint says that it was
 	tx         transaction
 }
 
-func (cs *containers) createContainer(ctx context.Context, p *pod, config *spec.Container) (string, error) {
+func (cs *containers) createContainer(ctx context.Context, p *pod, config *spec.Container, archive string) (string, error) {
 	start := time.Now()
 	if s := p.state(); s != PodReady {
 		return "", stateError("pod", p.id, s)
 	}
-	rec, err := cs.newContainerRecord(p, config, start)
+	image, dumped, err := cs.origin(ctx, p, config, archive)
 	if err != nil {
 		return "", err
 	}
-	r := &containerCreate{containers: cs, c: newContainer(p, *rec), tx: transaction{watch: startWatch()}}
+	rec, err := cs.newContainerRecord(p, config, image, start)
+	if err != nil {
+		return "", err
+	}
+	r := &containerCreate{containers: cs, c: newContainer(p, *rec), archive: archive, dumped: dumped, tx: transaction{watch: startWatch()}}
 	r.c.created = r.tx.watch
 	cs.addContainer(r.c)
 	if err := r.up(ctx); err != nil {
@@ -106,7 +125,7 @@ func (cs *containers) createContainer(ctx context.Context, p *pod, config *spec.
 
 // up does the steps, and commits.
 func (r *containerCreate) up(ctx context.Context) error {
-	if err := r.tx.sequence(ctx, r.intend(), r.makeHostPaths()); err != nil {
+	if err := r.tx.sequence(ctx, r.intend(), r.prepareRestore(), r.makeHostPaths()); err != nil {
 		return err
 	}
 	leave, any := r.containers.plugins.enter()
@@ -146,12 +165,31 @@ func (r *containerCreate) adjust() step {
 	}
 }
 
-// newContainerRecord is the record that says what is about to be made.
-func (cs *containers) newContainerRecord(p *pod, config *spec.Container, now time.Time) (*containerRecord, error) {
-	image, err := cs.parts.Images.Image(config.Image.Image)
-	if err != nil {
-		return nil, fmt.Errorf("image %q: %w", config.Image.Image, err)
+// origin is the image that a container is made from, and of one that comes from a checkpoint the Spec that it had.
+func (cs *containers) origin(ctx context.Context, p *pod, config *spec.Container, archive string) (*imagestore.Image, *specs.Spec, error) {
+	if archive == "" {
+		image, err := cs.parts.Images.Image(config.Image.Image)
+		if err != nil {
+			return nil, nil, fmt.Errorf("image %q: %w", config.Image.Image, err)
+		}
+		return image, nil, nil
 	}
+	if err := restorable(p.config, config); err != nil {
+		return nil, nil, err
+	}
+	info, err := readArchive(archive)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cs.parts.CRIU.Check(ctx); err != nil {
+		return nil, nil, err
+	}
+	image, err := info.image(cs.parts.Images)
+	return image, &info.spec, err
+}
+
+// newContainerRecord is the record that says what is about to be made.
+func (cs *containers) newContainerRecord(p *pod, config *spec.Container, image *imagestore.Image, now time.Time) (*containerRecord, error) {
 	if err := cs.checkHost(p, config); err != nil {
 		return nil, err
 	}
@@ -263,6 +301,9 @@ func (r *containerCreate) prepareRoot() step {
 			if err := r.containers.roots.prepareRoot(ctx, r.c); err != nil {
 				return err
 			}
+			if err := r.containers.applyCheckpoint(ctx, r.c); err != nil {
+				return err
+			}
 			if r.c.root, err = r.containers.roots.mountRoot(r.c); err != nil {
 				return err
 			}
@@ -325,6 +366,9 @@ func (r *containerCreate) build() step {
 		r.c.spec, err = r.containers.builder.buildSpec(r.c.pod, &r.c.record)
 		if s := r.c.config.Security.Seccomp; err == nil && s != nil && s.Kind == spec.ProfileLocalhost {
 			r.c.record.Seccomp = r.c.spec.Linux.Seccomp
+		}
+		if err == nil && r.dumped != nil {
+			err = matches(r.c.spec, r.dumped)
 		}
 		return err
 	}}

@@ -77,6 +77,7 @@ func (cs *containers) free(ctx context.Context, c *container) error {
 		c.closeRoot(),
 		cs.parts.Images.RemoveSnapshot(c.id),
 		cs.roots.removeImageVolumes(c),
+		cs.dropCheckpoint(c),
 		cs.parts.Keeper.Forget(ctx, c.id),
 		cs.programs.dropProgram(c.pod, c.id),
 	)

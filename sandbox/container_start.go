@@ -115,6 +115,11 @@ func (s *start) up(ctx context.Context) error {
 		return err
 	}
 	s.started()
+	if s.c.record.Restore != nil {
+		if err := s.containers.dropCheckpoint(s.c); err != nil {
+			s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "error": err}).Warn("checkpoint not removed")
+		}
+	}
 	if any {
 		if err := s.containers.plugins.tell(ctx, PluginStarted, s.c); err != nil {
 			s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "op": "tell plugins", "error": err}).Warn("plugin failed")
@@ -248,6 +253,9 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 		return err
 	}
 	gathered()
+	if s.c.record.Restore != nil {
+		return s.containers.checkpoints.restore(ctx, s, in, out)
+	}
 	if f != nil {
 		return f.start(ctx, s, in, out)
 	}

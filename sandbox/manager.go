@@ -88,8 +88,9 @@ func assemble(b *base) *Manager {
 	hooks := &hooks{base: b, builder: builder}
 	told := &plugins{base: b, builder: builder}
 	namespaces := &namespaces{base: b, programs: programs}
+	checkpoints := &checkpoints{base: b, builder: builder, programs: programs}
 	containers := &containers{
-		base: b, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces,
+		base: b, checkpoints: checkpoints, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces,
 		exits: &exits{base: b, hooks: hooks, runtimes: others, plugins: told}, plugins: told,
 	}
 	watched := &watched{base: b, pids: map[string]int{}}
@@ -103,7 +104,7 @@ func assemble(b *base) *Manager {
 		statistics:   &statistics{base: b},
 		watched:      watched,
 		details:      &details{base: b, builder: builder, programs: programs},
-		checkpoints:  &checkpoints{base: b, builder: builder, programs: programs},
+		checkpoints:  checkpoints,
 		drained:      make(chan struct{}),
 	}
 }

@@ -61,6 +61,7 @@ type containerRecord struct {
 	Edits      *specs.Spec         `json:"edits,omitempty"`      // what its CDI devices add, as the node's files had it when it was made
 	Adjustment json.RawMessage     `json:"adjustment,omitempty"` // what plugins changed of it when it was made
 	User       *spec.User          `json:"user,omitempty"`
+	Restore    *restoreRecord      `json:"restore,omitempty"` // nil: its image says how it starts
 	LogPath    string              `json:"logPath,omitempty"`
 	StopSignal int                 `json:"stopSignal"`
 	Cgroup     string              `json:"cgroup"`

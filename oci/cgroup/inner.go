@@ -40,3 +40,14 @@ func (g *Group) Inner() (string, error) {
 	}
 	return path.Join(g.path, innerGroup), nil
 }
+
+// ErrNoDir: on cgroup v1 a group has a directory in each of several hierarchies.
+var ErrNoDir = errors.New("not possible with cgroup v1")
+
+// Dir is the group's directory on the host.
+func (g *Group) Dir() (string, error) {
+	if g.tree.mode != V2 {
+		return "", ErrNoDir
+	}
+	return filepath.Join(g.tree.unified, g.path), nil
+}

@@ -79,6 +79,9 @@ var golden = map[string]func() (*Program, error){
 	"command-terminal": func() (*Program, error) {
 		return CompileCommand(Command{Args: []string{"/usr/bin/crun", "exec", "id"}, TTY: true})
 	},
+	"command-extra": func() (*Program, error) {
+		return CompileCommand(Command{Args: []string{"/usr/sbin/criu", "restore"}, Extra: 2, CgroupDir: true, CgroupNamespace: true})
+	},
 	"command": func() (*Program, error) {
 		return CompileCommand(Command{
 			Args: []string{"/usr/bin/crun", "create", "id"}, Env: []string{"PATH=/bin"},

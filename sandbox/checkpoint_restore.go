@@ -1,0 +1,233 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	metadata "github.com/checkpoint-restore/checkpointctl/lib"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/criu"
+	"github.com/berth-runtime/berth/oci/launch"
+	"github.com/berth-runtime/berth/sandbox/keeper"
+)
+
+// matches says what of a container's Spec the checkpoint that it is to be restored from contradicts: the processes have the mounts and
+// namespaces that they had, and nobody can give them others.
+func matches(s, dumped *specs.Spec) error {
+	for _, w := range []struct {
+		what     string
+		now, was []string
+	}{
+		{"mounts from outside", outside(s), outside(dumped)},
+		{"namespaces", kinds(s), kinds(dumped)},
+	} {
+		if !slices.Equal(w.now, w.was) {
+			return fmt.Errorf("%s: the checkpoint has %s, the configuration %s: %w", w.what, strings.Join(w.was, ", "), strings.Join(w.now, ", "), ErrState)
+		}
+	}
+	if h := s.Hooks; h != nil && len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart) > 0 {
+		return fmt.Errorf("OCI hooks at the start of a container that is restored: not possible: %w", ErrState)
+	}
+	return nil
+}
+
+func outside(s *specs.Spec) []string {
+	var out []string
+	for _, m := range s.Mounts {
+		if m.Type == "bind" || m.Type == "cgroup" {
+			out = append(out, m.Destination)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func kinds(s *specs.Spec) []string {
+	var out []string
+	for _, ns := range s.Linux.Namespaces {
+		out = append(out, string(ns.Type))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// restoreBundle is where criu finds a container's root and volumes while it restores:
+//
+//	STATE/pods/POD/restores/CONTAINER/rootfs  mounts/N  pid  restore.log
+func (c Config) restoreBundle(of *container) string {
+	return filepath.Join(c.podFiles(of.pod.id), "restores", of.id)
+}
+
+// restore makes a container's processes from its checkpoint: criu runs as a command of the keeper's, in the container's cgroup, in a mount
+// namespace in which the container's root and volumes are on the bundle. What it leaves is the keeper's child, which adopts it
+// before it goes on.
+func (ck *checkpoints) restore(ctx context.Context, s *start, in oci.Container, out keeper.Launch) error {
+	dir := ck.cfg.restoreBundle(s.c)
+	if err := os.RemoveAll(dir); err != nil { // a first attempt's
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	mounts, external, err := ck.layOutRestore(dir, s, in)
+	if err != nil {
+		return err
+	}
+	r := criu.Restore{
+		Images: filepath.Join(ck.cfg.restored(s.c.id), metadata.CheckpointDirectory), Work: dir, Root: filepath.Join(dir, "rootfs"),
+		PIDFile: filepath.Join(dir, "pid"), Mounts: external, Join: map[string]string{}, Inherit: map[string]int{},
+	}
+	command := oci.Command{Env: runtimeEnv, Mounts: mounts, Cgroup: s.c.group}
+	for kind, f := range in.Namespaces {
+		switch kind {
+		case specs.NetworkNamespace:
+			r.Inherit[criu.NetworkNamespace] = command.Give(f)
+		case specs.IPCNamespace, specs.UTSNamespace:
+			r.Join[procNamespaces[kind]] = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+		}
+	}
+	if err := ck.dropSharedIPC(s.c, r.Images); err != nil {
+		return err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	for i, f := range []*os.File{in.Stdin, in.Stdout, in.Stderr} {
+		if f == nil {
+			f = null
+		}
+		if name := s.c.record.Restore.Streams[i]; name != "" && r.Inherit[name] == 0 { // two may be one pipe
+			r.Inherit[name] = command.Give(f)
+		}
+	}
+	if command.Args, err = ck.parts.CRIU.RestoreCommand(ctx, r); err != nil {
+		return err
+	}
+	restored := s.tx.watch.lap("criu restore")
+	err = ck.run(ctx, s, command)
+	restored()
+	err = errors.Join(err, s.c.closeRoot())
+	if err != nil {
+		return criu.Explain(fmt.Errorf("criu restore: %w", err), filepath.Join(dir, criu.RestoreLog))
+	}
+	proc, err := openProcess(r.PIDFile)
+	if err != nil {
+		return fmt.Errorf("criu restore: %w", err)
+	}
+	if err := ck.parts.Keeper.Adopt(ctx, out, proc); err != nil {
+		proc.PidFD.Close()
+		return err
+	}
+	s.process = newProcess(proc.PID, proc.PidFD)
+	// criu names the host, although it joined a namespace that has a name.
+	if uts := in.Namespaces[specs.UTSNamespace]; uts != nil {
+		if err := ck.host.setHostname(uts, s.c.pod.config.Hostname); err != nil {
+			return err
+		}
+	}
+	return ck.resume(s)
+}
+
+// dropSharedIPC takes the System V objects out of a container's images that came into the pod with another of its checkpoints: all containers
+// of a pod share them, and criu, which makes them in the namespace that it joins, fails when they are there.
+func (ck *checkpoints) dropSharedIPC(c *container, images string) error {
+	for _, other := range c.pod.list() {
+		if rec := other.now(); other == c || rec.Restore == nil || rec.StartedAt.IsZero() {
+			continue
+		}
+		for _, kind := range []string{"shm", "msg", "sem"} {
+			found, err := filepath.Glob(filepath.Join(images, "ipcns-"+kind+"-*.img"))
+			for _, path := range found {
+				err = errors.Join(err, os.Remove(path))
+			}
+			if err != nil {
+				return fmt.Errorf("leave out objects of the pod: %w", err)
+			}
+		}
+		break
+	}
+	return nil
+}
+
+// resume lets the processes go on that criu left stopped.
+func (ck *checkpoints) resume(s *start) error {
+	pids, err := s.c.group.Processes()
+	if err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, unix.SIGCONT); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("resume process %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// layOutRestore makes a bundle, and returns what is to be mounted in it and where criu finds which volume.
+func (ck *checkpoints) layOutRestore(dir string, s *start, in oci.Container) ([]oci.CommandMount, map[string]string, error) {
+	for _, d := range []string{"rootfs", "mounts"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, nil, fmt.Errorf("make bundle: %w", err)
+		}
+	}
+	mounts := []oci.CommandMount{{File: in.Root, Target: filepath.Join(dir, "rootfs")}}
+	external := map[string]string{}
+	for i, m := range s.spec.Mounts {
+		extra := oci.CommandMount{Target: filepath.Join(dir, "mounts", strconv.Itoa(i)), Options: m.Options}
+		switch given := in.Mounts[m.Destination]; {
+		case m.Type == "cgroup":
+			path, err := s.c.group.Dir()
+			if err != nil {
+				return nil, nil, fmt.Errorf("mount on %s: %w: %w", m.Destination, err, ErrState)
+			}
+			extra.Path = path
+		case given != nil:
+			extra.Copy = given
+		case m.Type == "bind":
+			extra.Path = m.Source
+		default:
+			continue
+		}
+		if err := makeTarget(extra); err != nil {
+			return nil, nil, fmt.Errorf("mount on %s: %w", m.Destination, err)
+		}
+		external[m.Destination] = extra.Target
+		mounts = append(mounts, extra)
+	}
+	return mounts, external, nil
+}
+
+// run has the keeper execute criu, and waits for its end.
+func (ck *checkpoints) run(ctx context.Context, s *start, c oci.Command) error {
+	l, err := ck.parts.Programs.PrepareCommand(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	key := runtimeKey("restore", s.c)
+	ordered := launch.Now()
+	proc, err := ck.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true, Timed: true})
+	err = l.Explain(err)
+	ck.programs.keepProgram(s.note(), l, ordered, proc, err)
+	if err != nil {
+		return err
+	}
+	p := newProcess(proc.PID, proc.PidFD)
+	defer p.release()
+	exit, err := ck.parts.Keeper.Wait(ctx, key)
+	if err != nil {
+		return errors.Join(context.Cause(ctx), err, p.killGroup())
+	}
+	if !exit.Known || exit.Status != 0 {
+		return fmt.Errorf("it ended with status %#x", exit.Status)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package sandbox
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// An archive's names lead nowhere but into its directory.
+func TestUnpackArchive(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hostile.tar")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := tar.NewWriter(f)
+	for _, h := range []tar.Header{
+		{Name: "../climbed", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "/absolute", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "checkpoint/../../climbed", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "checkpoint/deep/er", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc"},
+		{Name: "link/climbed", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "checkpoint/", Typeflag: tar.TypeDir},
+		{Name: "checkpoint/core-1.img", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "./spec.dump", Typeflag: tar.TypeReg, Size: 1},
+	} {
+		if err := out.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			if _, err := out.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := errors.Join(out.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := unpackArchive(t.Context(), path, filepath.Join(dir, "in")); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if !e.IsDir() {
+			names = append(names, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+	if got := strings.Join(names, " "); err != nil || got != "in/checkpoint/core-1.img in/spec.dump" {
+		t.Errorf("unpacked %q, %v", got, err)
+	}
+	if err := unpackArchive(t.Context(), path, filepath.Join(dir, "in")); err == nil {
+		t.Error("files were written over")
+	}
+}
+
+func TestMatches(t *testing.T) {
+	make := func(edit func(*specs.Spec)) *specs.Spec {
+		s := &specs.Spec{Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: "pid"}, {Type: "network", Path: "/x"}}},
+			Mounts: []specs.Mount{{Destination: "/data", Type: "bind", Source: "/one"}, {Destination: "/proc", Type: "proc"}}}
+		edit(s)
+		return s
+	}
+	was := make(func(*specs.Spec) {})
+	for what, w := range map[string]struct {
+		now  *specs.Spec
+		good bool
+	}{
+		"another source": {make(func(s *specs.Spec) { s.Mounts[0].Source = "/two"; s.Linux.Namespaces[1].Path = "" }), true},
+		"no volume":      {make(func(s *specs.Spec) { s.Mounts = s.Mounts[1:] }), false},
+		"one more":       {make(func(s *specs.Spec) { s.Mounts = append(s.Mounts, specs.Mount{Destination: "/b", Type: "bind"}) }), false},
+		"host network":   {make(func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:1] }), false},
+		"hooks":          {make(func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/x"}}} }), false},
+	} {
+		if err := matches(w.now, was); (err == nil) != w.good || err != nil && !errors.Is(err, ErrState) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// Nobody leaves before the last has come, nor waits for one that doesn't.
+func TestMeeting(t *testing.T) {
+	const n = 5
+	m := newMeeting(n)
+	var come atomic.Int32
+	left := make(chan int32, n)
+	for range n {
+		go func() { // ends with the meeting
+			come.Add(1)
+			if err := m.wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+			left <- come.Load()
+		}()
+	}
+	for range n {
+		if got := <-left; got != n {
+			t.Errorf("one left when %d had come", got)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrTimeout)
+	if err := newMeeting(2).wait(ctx); !errors.Is(err, ErrTimeout) {
+		t.Errorf("alone: %v", err)
+	}
+}
