@@ -25,6 +25,7 @@ type book struct {
 
 // open reads what an earlier daemon left, and gives its pods the ports that it gave them.
 func (b *book) open(log logrus.FieldLogger) error {
+	b.intents.dropTorn()
 	ids, err := b.intents.list()
 	if err != nil {
 		return err

@@ -65,7 +65,10 @@ func (b builtin) list(subnets []netip.Prefix, limits bool) (*libcni.NetworkConfi
 	return libcni.NetworkConfFromBytes(data)
 }
 
-// subnets are those that the kubelet gave, or else the configuration's.
+// errTorn says that a file is not as we wrote it: a power loss cut it off.
+var errTorn = errors.New("no subnets")
+
+// subnets are those that the kubelet gave, or else the configuration's. It is errTorn when nobody can tell what the kubelet gave.
 func (b builtin) subnets() ([]netip.Prefix, error) {
 	data, err := os.ReadFile(b.cidrFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -78,12 +81,12 @@ func (b builtin) subnets() ([]netip.Prefix, error) {
 	for line := range strings.FieldsSeq(string(data)) {
 		p, err := netip.ParsePrefix(line)
 		if err != nil {
-			return nil, fmt.Errorf("read pod CIDRs from %s: %w", b.cidrFile(), err)
+			return nil, fmt.Errorf("read pod CIDRs from %s: %w: %w", b.cidrFile(), errTorn, err)
 		}
 		out = append(out, p)
 	}
 	if err := validSubnets(out); err != nil {
-		return nil, fmt.Errorf("read pod CIDRs from %s: %w", b.cidrFile(), err)
+		return nil, fmt.Errorf("read pod CIDRs from %s: %w: %w", b.cidrFile(), errTorn, err)
 	}
 	return out, nil
 }

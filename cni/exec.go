@@ -78,6 +78,9 @@ func (e *executor) ExecPlugin(ctx context.Context, path string, config []byte, e
 		return nil, err
 	}
 	result, err := e.here(ctx, name, command, config, environ)
+	if err != nil && command == "CHECK" {
+		err = fmt.Errorf("plugin %s: %w", name, err) // libcni says so of other commands
+	}
 	if err != nil || result == nil {
 		return nil, err
 	}

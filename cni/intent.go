@@ -94,6 +94,14 @@ func (d intents) remove(id string) error {
 	return nil
 }
 
+// dropTorn removes what writes that were cut off have left. Nobody may be writing.
+func (d intents) dropTorn() {
+	left, _ := filepath.Glob(filepath.Join(string(d), "*"+newSuffix))
+	for _, path := range left {
+		_ = os.Remove(path) // it is in nobody's way
+	}
+}
+
 func (d intents) list() ([]string, error) {
 	entries, err := os.ReadDir(string(d))
 	if err != nil {
@@ -108,10 +116,13 @@ func (d intents) list() ([]string, error) {
 	return ids, nil
 }
 
+// newSuffix is of files that are to take the place of others.
+const newSuffix = ".new"
+
 // replaceFile gives a file new content by rename. It does not sync: after a power loss no pod is attached any more, and a torn
 // record is told by its JSON.
 func replaceFile(path string, data []byte) error {
-	tmp := path + ".new"
+	tmp := path + newSuffix
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return err
 	}

@@ -47,8 +47,12 @@ func (n *networks) open(host *link.Space) (err error) {
 		n.builtin.ipv6 = err == nil
 		return nil
 	})
-	if n.cfg.Builtin {
-		n.subnets, err = n.builtin.subnets()
+	if !n.cfg.Builtin {
+		return nil
+	}
+	if n.subnets, err = n.builtin.subnets(); errors.Is(err, errTorn) { // of a boot that is over: the kubelet of this one says it again
+		n.log.WithError(err).Warn("subnets of the built-in network are the configuration's")
+		n.subnets, err = n.cfg.subnets()
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,9 +68,10 @@ func (r *runner) dropTorn() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		info, err := e.Info()
-		if err == nil && info.Size() == 0 && !strings.HasPrefix(e.Name(), ".") {
-			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		path := filepath.Join(dir, e.Name())
+		data, err := os.ReadFile(path)
+		if err == nil && !json.Valid(data) && !strings.HasPrefix(e.Name(), ".") {
+			errs = append(errs, os.Remove(path))
 		}
 	}
 	return errors.Join(errs...)

@@ -53,7 +53,10 @@ func checkRoutes(pod *link.Space, l netlink.Link, result *types100.Result) error
 		if want.Table != nil {
 			continue // RouteList shows the main table
 		}
-		if !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst != nil && r.Dst.String() == want.Dst.String() }) {
+		same := func(r netlink.Route) bool {
+			return r.Dst != nil && r.Dst.String() == want.Dst.String() && (want.GW == nil || r.Gw.Equal(want.GW))
+		}
+		if !slices.ContainsFunc(routes, same) {
 			return fmt.Errorf("interface %s %w: no route to %s", l.Attrs().Name, ErrChanged, want.Dst.String())
 		}
 	}
