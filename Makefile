@@ -98,9 +98,9 @@ in-vm-systemd:
 	BERTH_TEST_CGROUP_DRIVER=systemd $(BIN)/vm with -systemd $(VM_TEST) -run '$(V2_SYSTEMD)' ./oci/cgroup ./test/blackbox
 in-vm-selinux:
 	$(BIN)/vm with -append 'security=selinux selinux=1 enforcing=0' $(VM_TEST) -run SELinux ./test/blackbox
-in-vm-network: # interfaces that not every kernel has
+in-vm-network: # interfaces and quotas that not every kernel has
 	GOBIN=$(CURDIR)/.cache/cni-plugins CGO_ENABLED=0 $(GO) install $(addprefix github.com/containernetworking/plugins/plugins/,main/ipvlan@v1.9.1 main/vlan@v1.9.1 ipam/host-local@v1.9.1)
-	BERTH_TEST_CNI_PLUGINS=$(CURDIR)/.cache/cni-plugins $(BIN)/vm with $(VM_TEST) -run 'TestRootVLAN|TestRootTakeOverKinds/^(ipvlan|vlan)$$' ./cni ./cni/plugin/bridge
+	BERTH_TEST_CNI_PLUGINS=$(CURDIR)/.cache/cni-plugins $(BIN)/vm with $(VM_TEST) -run 'TestRootVLAN|TestRootTakeOverKinds/^(ipvlan|vlan)$$|TestRootProject' ./cni ./cni/plugin/bridge ./imagestore
 in-vm-checkpoint: # criu 3.17 fails on newer kernels
 	$(BIN)/vm with $(VM_TEST) -run 'Checkpoint|Restore' ./test/blackbox
 

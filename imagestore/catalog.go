@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/imagestore/project"
 )
 
 // catalog is what the store has: the records, and what is on its way to be one.
@@ -13,6 +15,9 @@ type catalog struct {
 	cfg Config
 	log logrus.FieldLogger
 	db  *database
+	// projects count what writable layers take; nil: nobody does, for uncounted.
+	projects  *project.Projects
+	uncounted error
 
 	// commit orders the writers of db. It is taken before mu, and held over disk waits.
 	commit sync.Mutex

@@ -10,6 +10,7 @@
 //	signature/           whether it may be used
 //	layer/               from a blob to a directory, checked
 //	overlay/             from directories to a mount
+//	project/             what a directory takes, by the kernel's count
 //	fault/               what keeps a panic over a stranger's image from ending the daemon
 //
 // Not its concern: containers, pods, CRI. A snapshot's key is a word of its caller's.

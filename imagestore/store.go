@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/berth-runtime/berth/imagestore/overlay"
+	"github.com/berth-runtime/berth/imagestore/project"
 	"github.com/berth-runtime/berth/imagestore/registry"
 	"github.com/berth-runtime/berth/imagestore/signature"
 )
@@ -104,6 +105,7 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 		cfg:  cfg, log: log, db: db,
 		unpacking: map[string]*unpacking{}, held: map[string]int{}, suspect: map[string]bool{},
 	}
+	c.projects, c.uncounted = project.Open(filepath.Join(root, "snapshots"))
 	installer := &installer{catalog: c, slots: make(chan struct{}, slots)}
 	puller := &puller{catalog: c, installer: installer, platform: platform, flights: newFlights(), verifier: signature.New(cfg.Verification),
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
@@ -128,5 +130,8 @@ func (s *Store) Close() error {
 	s.meter.close()
 	s.flights.stop()
 	s.bin.wait()
+	if s.projects != nil {
+		return errors.Join(s.projects.Close(), s.db.close())
+	}
 	return s.db.close()
 }

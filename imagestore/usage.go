@@ -24,7 +24,7 @@ type SnapshotUsage struct {
 	At time.Time
 }
 
-// meter knows what writable layers take. They are walked, in rounds, and only while somebody asks.
+// meter knows what writable layers take. They are measured, in rounds, and only while somebody asks.
 type meter struct {
 	mu      sync.Mutex
 	sizes   map[string]SnapshotUsage // by key
@@ -153,7 +153,25 @@ func (m *meter) close() {
 	m.workers.Wait()
 }
 
-// measureAll walks the writable layers. One that can't be walked keeps the size it had.
+// measure asks the kernel, or walks where it doesn't count: the layer may also be older than the counting.
+func (g *gauge) measure(ctx context.Context, dir string) (bytes, inodes uint64, err error) {
+	if g.projects != nil {
+		if bytes, inodes, err = g.projects.Usage(dir); err == nil {
+			return bytes, inodes, nil
+		}
+	}
+	return diskUsage(ctx, dir)
+}
+
+// Measuring tells how writable layers are measured, and why so.
+func (g *gauge) Measuring() string {
+	if g.projects != nil {
+		return "project quotas"
+	}
+	return fmt.Sprintf("walking: %v", g.uncounted)
+}
+
+// measureAll measures the writable layers. One that can't be measured keeps the size it had.
 func (g *gauge) measureAll(ctx context.Context) map[string]SnapshotUsage {
 	keys, err := g.snapshotter.Snapshots()
 	if err != nil {
@@ -164,7 +182,7 @@ func (g *gauge) measureAll(ctx context.Context) map[string]SnapshotUsage {
 	g.meter.mu.Unlock()
 	sizes := make(map[string]SnapshotUsage, len(keys))
 	for _, key := range keys {
-		bytes, inodes, err := diskUsage(ctx, g.snapshotDir(key))
+		bytes, inodes, err := g.measure(ctx, g.snapshotDir(key))
 		if err != nil {
 			if last, measured := old[key]; measured {
 				sizes[key] = last

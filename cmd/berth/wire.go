@@ -160,6 +160,7 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 				"golang":            runtime.Version(),
 				"keeper":            map[string]any{"pid": r.keeper.PID()},
 				"lastCNILoadStatus": network,
+				"writableLayers":    r.images.Measuring(),
 			}
 		},
 	}

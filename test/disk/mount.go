@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Format makes a file with an empty ext4 of so many bytes in it. It needs mkfs.ext4.
-func Format(path string, size int64) error {
+// Format makes a file with an empty ext4 of so many bytes in it, with further features (mkfs.ext4 -O). It needs mkfs.ext4.
+func Format(path string, size int64, features ...string) error {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return err
 	}
@@ -18,7 +19,11 @@ func Format(path string, size int64) error {
 		return err
 	}
 	// No initialisation in the background: it would be the only thing that writes.
-	out, err := exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path).CombinedOutput()
+	args := []string{"-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path}
+	for _, feature := range features {
+		args = append([]string{"-O", feature}, args...)
+	}
+	out, err := exec.Command("mkfs.ext4", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
 	}
@@ -47,12 +52,15 @@ func WriteSparse(path string, content []byte) error {
 }
 
 // Mount mounts the ext4 in a file, through a loop device that goes with the mount.
-func Mount(image, at string) error { return mount(image, at, 0) }
+func Mount(image, at string) error { return mount(image, at, 0, "") }
+
+// MountWith is Mount with options of ext4(5).
+func MountWith(options, image, at string) error { return mount(image, at, 0, options) }
 
 // MountDirect is Mount for measuring: what is written isn't cached twice. The file's own file system must be able to (open(2), O_DIRECT).
-func MountDirect(image, at string) error { return mount(image, at, unix.LO_FLAGS_DIRECT_IO) }
+func MountDirect(image, at string) error { return mount(image, at, unix.LO_FLAGS_DIRECT_IO, "") }
 
-func mount(image, at string, flags uint32) error {
+func mount(image, at string, flags uint32, options string) error {
 	backing, err := os.OpenFile(image, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -63,7 +71,7 @@ func mount(image, at string, flags uint32) error {
 		return fmt.Errorf("attach %s to a loop device: %w", image, err)
 	}
 	defer loop.Close()
-	if err := unix.Mount(loop.Name(), at, "ext4", unix.MS_NOATIME, ""); err != nil {
+	if err := unix.Mount(loop.Name(), at, "ext4", unix.MS_NOATIME, options); err != nil {
 		return fmt.Errorf("mount %s: %w", image, err)
 	}
 	return nil
@@ -72,6 +80,9 @@ func mount(image, at string, flags uint32) error {
 // attach finds a free loop device; others may be faster at it, then the next is asked for.
 func attach(backing *os.File, flags uint32) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) && exec.Command("modprobe", "loop").Run() == nil { // a machine without udev
+		control, err = os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,151 @@
+package imagestore
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/test/disk"
+)
+
+// counting mounts a file system that counts projects, and skips the test on a kernel that can't.
+func counting(t *testing.T) (at string) {
+	t.Helper()
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		t.Skip("needs mkfs.ext4: ", err)
+	}
+	image, at := filepath.Join(t.TempDir(), "disk.img"), t.TempDir()
+	if err := disk.Format(image, 64<<20, "quota", "project"); err != nil {
+		t.Fatal(err)
+	}
+	err := disk.MountWith("prjquota", image, at)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESRCH) {
+		t.Skip("this kernel has no quotas of ext4 (CONFIG_QFMT_V2): ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	return at
+}
+
+// measured is what the next round says of a snapshot.
+func measured(t *testing.T, s *Store, key string) SnapshotUsage {
+	t.Helper()
+	return s.measureAll(t.Context())[key]
+}
+
+// TestRootProjectUsage: what containers write is counted by the kernel, as walking would, and no longer when it is gone.
+func TestRootProjectUsage(t *testing.T) {
+	if !disk.Alone(t) {
+		return
+	}
+	at := counting(t)
+	host := serve(t, nil)
+	push(t, ref(host, "app"), imageOf(t, layerOf(t, f("d/below", strings.Repeat("x", 50_000)))))
+	s := openStore(t, at+"/images", testConfig(t))
+	img := mustPull(t, s, ref(host, "app"))
+	if got := s.Measuring(); got != "project quotas" {
+		t.Fatal(got)
+	}
+	for _, key := range []string{"one", "two"} {
+		if err := s.PrepareSnapshot(t.Context(), key, img.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty := measured(t, s, "one")
+	mount, err := s.MountSnapshot("one", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	if err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		t.Fatal(err)
+	}
+	mount.Close()
+	if err := errors.Join(
+		os.WriteFile(root+"/big", make([]byte, 3<<20), 0o644),
+		os.Mkdir(root+"/d/new", 0o755),
+		os.WriteFile(root+"/d/new/f", []byte("x"), 0o644),
+		os.Chmod(root+"/d/below", 0o600), // copied up
+		os.Rename(root+"/d/new/f", root+"/moved"),
+	); err != nil {
+		t.Fatal(err)
+	}
+	unix.Sync()
+	full, other := measured(t, s, "one"), measured(t, s, "two")
+	walked, inodes, err := diskUsage(t.Context(), s.snapshotDir("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if full.Bytes != walked || full.Inodes != inodes {
+		t.Errorf("counted %d bytes, %d inodes; walked %d, %d", full.Bytes, full.Inodes, walked, inodes)
+	}
+	if full.Bytes < empty.Bytes+3<<20 || full.Inodes < empty.Inodes+4 || other.Bytes != empty.Bytes || other.Inodes != empty.Inodes {
+		t.Errorf("empty %+v, full %+v, the other %+v", empty, full, other)
+	}
+	if err := os.Remove(root + "/big"); err != nil {
+		t.Fatal(err)
+	}
+	if got := measured(t, s, "one"); got.Bytes > full.Bytes-3<<20 {
+		t.Errorf("after a removal %+v, before %+v", got, full)
+	}
+	if err := unix.Unmount(root, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.RemoveSnapshot("one"), s.RemoveSnapshot("two")); err != nil {
+		t.Error(err)
+	}
+	if err := s.Remove(t.Context(), img.ID); err != nil {
+		t.Error(err)
+	}
+	wantClean(t, s, 0)
+	s.Close()
+}
+
+// TestRootProjectOfOthers: where the store is in somebody's project, it stays in it, and everything works.
+func TestRootProjectOfOthers(t *testing.T) {
+	if !disk.Alone(t) {
+		return
+	}
+	at := counting(t)
+	if out, err := exec.Command("chattr", "+P", "-p", "7", at).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	host := serve(t, nil)
+	push(t, ref(host, "app"), imageOf(t, layerOf(t, f("a", "1"))))
+	s := openStore(t, at+"/images", testConfig(t))
+	img := mustPull(t, s, ref(host, "app"))
+	if err := s.PrepareSnapshot(t.Context(), "one", img.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Measuring(); !strings.Contains(got, "is in project 7") {
+		t.Error(got)
+	}
+	if got := measured(t, s, "one"); got.Bytes == 0 {
+		t.Errorf("%+v", got)
+	}
+	s.Close()
+}
+
+// TestRootMeasuringWithoutProjects says why it walks.
+func TestRootMeasuringWithoutProjects(t *testing.T) {
+	s, img := pulled(t, layerOf(t, f("a", "1")))
+	if s.projects != nil {
+		t.Skip("this file system counts projects")
+	}
+	if err := s.PrepareSnapshot(t.Context(), "one", img.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Measuring(); !strings.HasPrefix(got, "walking: no project quotas") {
+		t.Error(got)
+	}
+	if got := measured(t, s, "one"); got.Bytes == 0 || got.Inodes < 4 {
+		t.Errorf("%+v", got)
+	}
+}
