@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-runtime/berth/sandbox"
+	"github.com/berth-runtime/berth/sandbox/spec"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -14,10 +16,15 @@ import (
 type Checkpoints interface {
 	CheckpointContainer(ctx context.Context, id, location string, timeout time.Duration) error
 	CheckpointPod(ctx context.Context, id, output string, containers []string) error
+	// RestorePod makes a pod and containers that wait for their start.
+	RestorePod(ctx context.Context, dir string, pod *spec.Pod, containers []*spec.Container) (id string, restored []sandbox.RestoredContainer, err error)
 }
 
 // checkpointCalls are those about checkpoints.
-type checkpointCalls struct{ checkpoints Checkpoints }
+type checkpointCalls struct {
+	cfg         Config
+	checkpoints Checkpoints
+}
 
 // CheckpointContainer writes an archive and lets the container go on.
 func (s *checkpointCalls) CheckpointContainer(ctx context.Context, req *v1.CheckpointContainerRequest) (*v1.CheckpointContainerResponse, error) {
@@ -51,6 +58,41 @@ func (s *checkpointCalls) CheckpointPod(ctx context.Context, req *v1.CheckpointP
 		return nil, err
 	}
 	return &v1.CheckpointPodResponse{}, nil
+}
+
+// RestorePod makes a pod of a checkpoint, and containers that StartContainer restores.
+func (s *checkpointCalls) RestorePod(ctx context.Context, req *v1.RestorePodRequest) (*v1.RestorePodResponse, error) {
+	if err := absolute("checkpoint_path", req.CheckpointPath); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Handlers.check("runtime_handler", req.RuntimeHandler); err != nil {
+		return nil, err
+	}
+	if err := noOptions(req.Options); err != nil {
+		return nil, err
+	}
+	pod, err := decodePod(req.Config, req.RuntimeHandler)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.ContainerConfigs) == 0 {
+		return nil, missing("container_configs")
+	}
+	containers, err := decodeList("container_configs", req.ContainerConfigs, func(_ string, in *v1.ContainerConfig) (*spec.Container, error) {
+		return decodeContainer(in)
+	})
+	if err != nil {
+		return nil, err
+	}
+	id, restored, err := s.checkpoints.RestorePod(ctx, req.CheckpointPath, pod, containers)
+	if err != nil {
+		return nil, err
+	}
+	out := &v1.RestorePodResponse{PodSandboxId: id}
+	for _, c := range restored {
+		out.RestoredContainers = append(out.RestoredContainers, &v1.RestoredContainer{Name: c.Name, ContainerId: c.ID})
+	}
+	return out, nil
 }
 
 func absolute(field, path string) error {

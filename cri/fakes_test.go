@@ -51,6 +51,9 @@ func (f *fakeRooms) CheckpointContainer(_ context.Context, id, location string, 
 func (f *fakeRooms) CheckpointPod(_ context.Context, id, output string, containers []string) error {
 	return f.note("CheckpointPod", id, output, containers)
 }
+func (f *fakeRooms) RestorePod(_ context.Context, dir string, pod *spec.Pod, containers []*spec.Container) (string, []sandbox.RestoredContainer, error) {
+	return "pod-1", []sandbox.RestoredContainer{{Name: containers[0].Metadata.Name, ID: "c-1"}}, f.note("RestorePod", dir, pod, containers)
+}
 func (f *fakeRooms) StopPod(_ context.Context, id string) error   { return f.note("StopPod", id) }
 func (f *fakeRooms) RemovePod(_ context.Context, id string) error { return f.note("RemovePod", id) }
 func (f *fakeRooms) Pod(id string) (*sandbox.PodInfo, []*sandbox.ContainerInfo, error) {

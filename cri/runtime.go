@@ -101,7 +101,7 @@ func newRuntimeService(cfg Config, parts Parts, now func() time.Time, ending con
 		containerCalls:  &containerCalls{parts.Containers},
 		streamCalls:     &streamCalls{parts.Pods, parts.Containers, parts.Streams},
 		statsCalls:      &statsCalls{parts.Stats, now},
-		checkpointCalls: &checkpointCalls{parts.Checkpoints},
+		checkpointCalls: &checkpointCalls{cfg, parts.Checkpoints},
 	}
 }
 

@@ -288,11 +288,6 @@ func TestErrorsOfTheRooms(t *testing.T) {
 	}
 }
 
-func TestUnservedMethods(t *testing.T) {
-	_, err := open(t, &fakeRooms{}).RestorePod(t.Context(), &v1.RestorePodRequest{CheckpointPath: "/p"})
-	wantCode(t, "restore", err, codes.Unimplemented)
-}
-
 // A panic ends its request only, and the log has the stack and no request.
 func TestPanic(t *testing.T) {
 	d := open(t, &fakeRooms{panics: true})

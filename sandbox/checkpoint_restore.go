@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +40,37 @@ func matches(s, dumped *specs.Spec) error {
 		return fmt.Errorf("OCI hooks at the start of a container that is restored: not possible: %w", ErrState)
 	}
 	return nil
+}
+
+// sameProcess says what a configuration wants of the process otherwise than the checkpoint has it; nothing of that can be changed.
+func sameProcess(s, dumped *specs.Spec) error {
+	now, was := s.Process, dumped.Process
+	for _, w := range []struct {
+		what     string
+		now, was any
+	}{
+		{"user", [2]uint32{now.User.UID, now.User.GID}, [2]uint32{was.User.UID, was.User.GID}},
+		{"command and arguments", now.Args, was.Args}, {"working directory", now.Cwd, was.Cwd}, {"environment", withoutHostname(now.Env), withoutHostname(was.Env)},
+		{"capabilities", now.Capabilities, was.Capabilities}, {"no_new_privs", now.NoNewPrivileges, was.NoNewPrivileges},
+		{"AppArmor profile", now.ApparmorProfile, was.ApparmorProfile}, {"seccomp profile", s.Linux.Seccomp, dumped.Linux.Seccomp},
+	} {
+		a, err := json.Marshal(w.now)
+		b, err2 := json.Marshal(w.was)
+		if err = errors.Join(err, err2); err != nil {
+			return fmt.Errorf("compare %s: %w", w.what, err)
+		}
+		if !bytes.Equal(a, b) {
+			return fmt.Errorf("%s of the process: the checkpoint has %.200s, the configuration %.200s: %w", w.what, b, a, ErrState)
+		}
+	}
+	return nil
+}
+
+// withoutHostname is an environment without what berth puts there of the pod's own, in an order of its own.
+func withoutHostname(env []string) []string {
+	out := slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "HOSTNAME=") })
+	slices.Sort(out)
+	return out
 }
 
 func outside(s *specs.Spec) []string {

@@ -185,6 +185,12 @@ func (cs *containers) origin(ctx context.Context, p *pod, config *spec.Container
 		return nil, nil, err
 	}
 	image, err := info.image(cs.parts.Images)
+	if err == nil && archive != config.Image.Image {
+		var named *imagestore.Image
+		if named, err = cs.parts.Images.Image(config.Image.Image); err == nil && named.ID != image.ID {
+			err = fmt.Errorf("image %q is %s, and that of the checkpoint %s: %w", config.Image.Image, named.ID, image.ID, ErrState)
+		}
+	}
 	return image, &info.spec, err
 }
 
@@ -369,6 +375,9 @@ func (r *containerCreate) build() step {
 		}
 		if err == nil && r.dumped != nil {
 			err = matches(r.c.spec, r.dumped)
+			if err == nil && r.archive != r.c.config.Image.Image { // a configuration that describes the process, too
+				err = sameProcess(r.c.spec, r.dumped)
+			}
 		}
 		return err
 	}}

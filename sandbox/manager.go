@@ -28,6 +28,7 @@ const closeTime = 10 * time.Second
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
 //	         ├─ details ──── specBuilder, keptPrograms
 //	         ├─ checkpoints ─ specBuilder, keptPrograms
+//	         ├─ restores ─── pods, containers (which have checkpoints)
 //	         ├─ statistics
 //	         └─ watched ─── of pods, too                            all: base
 type Manager struct {
@@ -41,6 +42,7 @@ type Manager struct {
 	*watched
 	*details
 	*checkpoints
+	*restores
 
 	unread  []string      // pods that Open left alone; it alone writes this
 	drained chan struct{} // closed when dispatch has ended
@@ -94,9 +96,10 @@ func assemble(b *base) *Manager {
 		exits: &exits{base: b, hooks: hooks, runtimes: others, plugins: told}, plugins: told,
 	}
 	watched := &watched{base: b, pids: map[string]int{}}
+	pods := &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, programs: programs, runtimes: others, plugins: told}
 	return &Manager{
 		base:         b,
-		pods:         &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, programs: programs, runtimes: others, plugins: told},
+		pods:         pods,
 		containers:   containers,
 		sessions:     &sessions{base: b, builder: builder, hooks: hooks, runtimes: others},
 		namespaces:   namespaces,
@@ -105,6 +108,7 @@ func assemble(b *base) *Manager {
 		watched:      watched,
 		details:      &details{base: b, builder: builder, programs: programs},
 		checkpoints:  checkpoints,
+		restores:     &restores{base: b, pods: pods, containers: containers},
 		drained:      make(chan struct{}),
 	}
 }

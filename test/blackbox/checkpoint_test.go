@@ -15,6 +15,7 @@ import (
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/berth-runtime/berth/test/harness"
@@ -414,4 +415,88 @@ func TestRootRestoreMismatch(t *testing.T) {
 	t.Log(err)
 	want(t, "state of a container whose restore failed", c.Status().State, cri.ContainerState_CONTAINER_EXITED)
 	c.Remove()
+}
+
+func TestRootRestorePod(t *testing.T) {
+	d := withCRIU(t)
+	pod := d.RunPod(d.PodConfig("pair"))
+	first, volume := counter(t, "first")
+	second, _ := counter(t, "second")
+	a, b := pod.Run(first), pod.Run(second)
+	for _, c := range []*harness.Container{a, b} {
+		d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
+	}
+	dir := t.TempDir()
+	_, err := d.Runtime.CheckpointPod(t.Context(), &cri.CheckpointPodRequest{PodSandboxId: pod.ID, OutputPath: dir, ContainerIds: []string{a.ID, b.ID}})
+	check(t, err)
+	counted := a.Exec("tail -n 1 /var/own/count")
+	request := &cri.RestorePodRequest{CheckpointPath: dir, Config: pod.Config, ContainerConfigs: []*cri.ContainerConfig{second, first}}
+	_, err = d.Runtime.RestorePod(t.Context(), request)
+	wantError(t, err, codes.AlreadyExists, pod.ID)
+	moves(d, a) // and was left alone
+	pod.Stop()
+	pod.Remove()
+
+	request.Config = d.PodConfig("pair-again")
+	refusePod(t, d, request)
+	got, err := d.Runtime.RestorePod(t.Context(), request)
+	check(t, err)
+	want(t, "restored containers", len(got.RestoredContainers), 2)
+	want(t, "the first name", got.RestoredContainers[0].Name, "second")
+	restored := d.Restored(got.PodSandboxId, request.Config)
+	for _, r := range got.RestoredContainers {
+		c := restored.Restored(r.ContainerId, first)
+		want(t, "state before the start", c.Status().State, cri.ContainerState_CONTAINER_CREATED)
+		want(t, "name", c.Status().Metadata.Name, r.Name)
+		c.Start()
+		moves(d, c)
+		now, _ := strconv.Atoi(c.Exec("tail -n 1 /var/own/count"))
+		if was, _ := strconv.Atoi(counted); now < was-100 {
+			t.Errorf("%s counts at %d, and was at %d", r.Name, now, was)
+		}
+		want(t, "address", strings.Contains(c.Exec("ip addr show eth0"), restored.IP()), true)
+		if r.Name == "first" {
+			check(t, os.WriteFile(filepath.Join(volume, "exit"), []byte("9"), 0o600))
+			want(t, "exit code", c.Wait().ExitCode, 9)
+		}
+	}
+	restored.Stop()
+	restored.Remove()
+	left, err := os.ReadDir(dir)
+	check(t, err)
+	want(t, "files of the checkpoint", len(left), 4)
+}
+
+// refusePod tries what doesn't fit a checkpoint of containers first and second. Nothing of a pod is left.
+func refusePod(t *testing.T, d *harness.Daemon, good *cri.RestorePodRequest) {
+	t.Helper()
+	for _, w := range []struct {
+		what  string
+		edit  func(*cri.RestorePodRequest)
+		code  codes.Code
+		words string
+	}{
+		{"no checkpoint", func(r *cri.RestorePodRequest) { r.CheckpointPath = t.TempDir() }, codes.InvalidArgument, "pod.options"},
+		{"one container only", func(r *cri.RestorePodRequest) { r.ContainerConfigs = r.ContainerConfigs[:1] }, codes.InvalidArgument, "no configuration"},
+		{"one twice", func(r *cri.RestorePodRequest) { r.ContainerConfigs[1] = r.ContainerConfigs[0] }, codes.InvalidArgument, "second time"},
+		{"another name", func(r *cri.RestorePodRequest) { r.ContainerConfigs[0].Metadata.Name = "third" }, codes.InvalidArgument, "third"},
+		{"another command", func(r *cri.RestorePodRequest) { r.ContainerConfigs[1].Command = []string{"sleep"} }, codes.FailedPrecondition, "command"},
+		{"another user", func(r *cri.RestorePodRequest) {
+			r.ContainerConfigs[1].Linux.SecurityContext.RunAsUser = &cri.Int64Value{Value: 7}
+		}, codes.FailedPrecondition, "user"},
+		{"another environment", func(r *cri.RestorePodRequest) {
+			r.ContainerConfigs[1].Envs = []*cri.KeyValue{{Key: "A", Value: []byte("b")}}
+		}, codes.FailedPrecondition, "environment"},
+		{"no volume", func(r *cri.RestorePodRequest) { r.ContainerConfigs[1].Mounts = nil }, codes.FailedPrecondition, "mounts"},
+		{"an unknown image", func(r *cri.RestorePodRequest) { r.ContainerConfigs[1].Image.Image = "none:1" }, codes.NotFound, "none:1"},
+	} {
+		r := proto.Clone(good).(*cri.RestorePodRequest)
+		w.edit(r)
+		_, err := d.Runtime.RestorePod(t.Context(), r)
+		t.Log(w.what)
+		wantError(t, err, w.code, w.words)
+		pods, err := d.Runtime.ListPodSandbox(t.Context(), &cri.ListPodSandboxRequest{})
+		check(t, err)
+		want(t, "pods after "+w.what, len(pods.Items), 0)
+	}
 }

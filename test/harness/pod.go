@@ -107,3 +107,13 @@ func (p *Pod) Remove() {
 		p.d.t.Fatalf("remove pod %s: %v", p.Config.Metadata.Name, err)
 	}
 }
+
+// Restored is a pod that the daemon made from a checkpoint.
+func (d *Daemon) Restored(id string, config *cri.PodSandboxConfig) *Pod {
+	return &Pod{id, config, d}
+}
+
+// Restored is a container that the daemon made with its pod.
+func (p *Pod) Restored(id string, config *cri.ContainerConfig) *Container {
+	return &Container{id, config, p}
+}
