@@ -24,7 +24,7 @@
 //	snapshots/<key>/     snapshot.json, fs/ (upper), work/ (no fs and work in a read-only view)
 //	mountpoints/         lies below every snapshot's layers: where containers get something mounted
 //	unpacking/<random>/  layers in the making, and those whose pull failed and may be tried again
-//	staging/<random>/    snapshots in the making, and what is being deleted
+//	staging/<random>/    snapshots in the making, or to come, and what is being deleted
 //
 // Invariants:
 //   - An image in images.db is whole on disk: layers are unpacked into staging, checked, synced (syncfs(2), once a pull), renamed, and

@@ -30,7 +30,10 @@ type snapshot struct {
 }
 
 // snapshotter makes and removes snapshots.
-type snapshotter struct{ *catalog }
+type snapshotter struct {
+	*catalog
+	spare spare
+}
 
 // PrepareSnapshot makes the writable layer named key over an image's layers, which stay as long as it does. A second call with the same
 // image is a success. Nothing is synced: after a power cut the containers are gone too. Errors: ErrInvalidKey, ErrNotFound, ErrExists.
@@ -109,7 +112,7 @@ func (d *dirs) snapshotDir(key string) string { return filepath.Join(d.root, "sn
 
 // makeSnapshot makes the directories aside and renames them to their place.
 func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
-	dir, err := sn.newStaging("staging", "snapshot")
+	dir, err := sn.place(snap)
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
 	if snap.View {
 		err = os.Mkdir(filepath.Join(dir, nothing), 0o755)
 	} else {
-		err = sn.makeWritable(dir, snap)
+		err = sn.adopt(dir, snap)
 	}
 	if err != nil {
 		return err
@@ -149,14 +152,19 @@ func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
 // its own, as a bind mount can't.
 const nothing = "nothing"
 
-// makeWritable makes what an overlay writes to.
-func (sn *snapshotter) makeWritable(dir string, snap *snapshot) error {
-	for _, name := range []string{"fs", "work"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			return err
-		}
+// place is a directory in staging for a snapshot; a writable one's has what an overlay writes to.
+func (sn *snapshotter) place(snap *snapshot) (string, error) {
+	if snap.View {
+		return sn.newStaging("staging", "snapshot")
 	}
-	// The upper's root is what a container sees as /.
+	if dir := sn.spare.take(); dir != "" {
+		return dir, nil
+	}
+	return sn.writableDirs()
+}
+
+// adopt gives the upper's root, which is what a container sees as /, what the image says of it.
+func (sn *snapshotter) adopt(dir string, snap *snapshot) error {
 	if err := layer.Adopt(filepath.Join(dir, "fs"), []string{""}, sn.lowers(snap.Layers)); err != nil {
 		return err
 	}

@@ -129,6 +129,7 @@ func (s *Store) Close() error {
 	s.tending.Wait()
 	s.meter.close()
 	s.flights.stop()
+	s.dropSpare()
 	s.bin.wait()
 	if s.projects != nil {
 		return errors.Join(s.projects.Close(), s.db.close())

@@ -19,6 +19,7 @@ type containers struct {
 	roots       *roots
 	builder     *specBuilder
 	namespaces  *namespaces
+	stocks      *stocks
 	hooks       *hooks
 	runtimes    *runtimes
 	programs    *keptPrograms

@@ -119,6 +119,7 @@ func (cs *containers) createContainer(ctx context.Context, p *pod, config *spec.
 	if err := r.up(ctx); err != nil {
 		return "", errors.Join(err, r.down(ctx))
 	}
+	cs.stocks.busy()
 	cs.log.WithFields(logrus.Fields{"pod": p.id, "container": rec.ID, "image": rec.Image.Name, "took": time.Since(start)}).Info("container created")
 	return rec.ID, nil
 }

@@ -13,6 +13,9 @@ import (
 // resolveLog keeps a log's path below its directory, whatever others put there.
 const resolveLog = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
+// logDirectoryMode is for directories of logs that kubelet has not made.
+const logDirectoryMode = 0o755
+
 // openLog opens a container's log for the keeper, below the pod's log directory,
 // whose parents it makes. The path comes from the client, and others may have
 // written below the directory: no symlink is followed there.
@@ -53,7 +56,7 @@ func tryLog(directory, name string) (*os.File, error) {
 
 // makeLogDirectory makes the pod's log directory and a path below it.
 func makeLogDirectory(directory, below string) error {
-	if err := os.MkdirAll(directory, 0o755); err != nil {
+	if err := os.MkdirAll(directory, logDirectoryMode); err != nil {
 		return err
 	}
 	dir, err := unix.Open(directory, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -62,7 +65,7 @@ func makeLogDirectory(directory, below string) error {
 	}
 	defer func() { unix.Close(dir) }()
 	for part := range strings.SplitSeq(below, "/") {
-		if err := unix.Mkdirat(dir, part, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := unix.Mkdirat(dir, part, logDirectoryMode); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("make directory %s: %w", part, err)
 		}
 		next, err := openat2(dir, part, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveLog})

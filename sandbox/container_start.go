@@ -71,6 +71,7 @@ func (cs *containers) startContainer(ctx context.Context, c *container) error {
 	if err := s.up(ctx); err != nil {
 		return errors.Join(err, s.down(ctx, err))
 	}
+	cs.stocks.busy()
 	cs.log.WithFields(logrus.Fields{
 		"pod": c.pod.id, "container": c.id, "pid": s.process.pid, "took": time.Since(began),
 	}).Info("container started")

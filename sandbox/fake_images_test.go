@@ -25,6 +25,14 @@ func (i fakeImages) Image(ref string) (*imagestore.Image, error) {
 	return fakeImage, nil
 }
 
+// ExpectSnapshot is no operation: it comes when it may.
+func (i fakeImages) ExpectSnapshot() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.expected++
+	return errFault // which does nobody harm
+}
+
 func (i fakeImages) PrepareSnapshot(_ context.Context, key, _ string) error {
 	return i.do("prepare snapshot", func() { i.snapshots[key] = true })
 }

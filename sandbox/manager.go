@@ -24,6 +24,7 @@ const closeTime = 10 * time.Second
 //	         │              │              ├─ hooks ──── specBuilder
 //	         │              │              ├─ plugins ── specBuilder
 //	         │              │              └─ runtimes ─ specBuilder, keptPrograms
+//	         │              ├─ stocks ────── namespaces
 //	         │              └─ namespaces ─── keptPrograms
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
 //	         ├─ details ──── specBuilder, keptPrograms
@@ -90,13 +91,14 @@ func assemble(b *base) *Manager {
 	hooks := &hooks{base: b, builder: builder}
 	told := &plugins{base: b, builder: builder}
 	namespaces := &namespaces{base: b, programs: programs}
+	stocks := &stocks{base: b, namespaces: namespaces}
 	checkpoints := &checkpoints{base: b, builder: builder, programs: programs}
 	containers := &containers{
-		base: b, checkpoints: checkpoints, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces,
+		base: b, checkpoints: checkpoints, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces, stocks: stocks,
 		exits: &exits{base: b, hooks: hooks, runtimes: others, plugins: told}, plugins: told,
 	}
 	watched := &watched{base: b, pids: map[string]int{}}
-	pods := &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, programs: programs, runtimes: others, plugins: told}
+	pods := &pods{base: b, watched: watched, containers: containers, namespaces: namespaces, stocks: stocks, programs: programs, runtimes: others, plugins: told}
 	return &Manager{
 		base:         b,
 		pods:         pods,

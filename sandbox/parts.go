@@ -42,6 +42,8 @@ type Network interface {
 // Images gives root file systems (*imagestore.Store).
 type Images interface {
 	Image(ref string) (*imagestore.Image, error)
+	// ExpectSnapshot says that one will be prepared soon.
+	ExpectSnapshot() error
 	// These three may be repeated.
 	PrepareSnapshot(ctx context.Context, key, imageID string) error
 	PrepareMapped(ctx context.Context, key, imageID string, ids imagestore.IDMap) error // for a user namespace

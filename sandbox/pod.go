@@ -21,6 +21,7 @@ type pods struct {
 	*base
 	containers *containers
 	namespaces *namespaces
+	stocks     *stocks
 	programs   *keptPrograms
 	runtimes   *runtimes
 	watched    *watched

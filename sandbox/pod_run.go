@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -113,9 +114,7 @@ func (ps *pods) runPod(ctx context.Context, config *spec.Pod) (string, error) {
 		return "", errors.Join(err, r.down(ctx))
 	}
 	ps.log.WithFields(logrus.Fields{"pod": id, "took": time.Since(start)}).Info("pod runs")
-	if fitsSpare(config) {
-		ps.namespaces.restock()
-	}
+	ps.stocks.ran(config)
 	return id, nil
 }
 
@@ -125,7 +124,7 @@ func (r *podRun) up(ctx context.Context) error {
 		return err
 	}
 	// The network takes longest.
-	if err := r.tx.parallel(ctx, []step{r.attach()}, []step{r.prepareFiles(), r.hold()}); err != nil {
+	if err := r.tx.parallel(ctx, []step{r.attach()}, []step{r.prepareFiles(), r.hold(), r.makeLogDirectory()}); err != nil {
 		return err
 	}
 	if err := r.tx.run(ctx, r.writeHosts()); err != nil {
@@ -205,6 +204,35 @@ func (r *podRun) prepareFiles() step {
 			return err
 		},
 		undo: func(context.Context) error { return r.p.release() },
+	}
+}
+
+// makeLogDirectory makes the pod's log directory, if kubelet has not: its containers' starts needn't. What isn't empty
+// stays, as logs do.
+func (r *podRun) makeLogDirectory() step {
+	dir, made := r.p.config.LogDirectory, false
+	return step{
+		name: "make the log directory",
+		do: func(context.Context) error {
+			if dir == "" {
+				return nil
+			}
+			err := os.Mkdir(dir, logDirectoryMode)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = os.MkdirAll(dir, logDirectoryMode)
+			}
+			made = err == nil
+			if errors.Is(err, fs.ErrExist) {
+				return nil
+			}
+			return err
+		},
+		undo: func(context.Context) error {
+			if made {
+				_ = os.Remove(dir) // not empty: another's
+			}
+			return nil
+		},
 	}
 }
 

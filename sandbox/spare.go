@@ -17,7 +17,7 @@ import (
 // bounds how old the settings of the host are that a new network namespace begins with (net.core.devconf_inherit_init_net).
 const spareAge = time.Minute
 
-// spares keeps one set of namespaces ready for the next pod, made after the one before it was set up: that takes half the
+// spares keeps one set of namespaces ready for the next pod, made after the one before it was set up (stocks): that takes half the
 // time of a pod's set-up, and nothing in it but a hostname depends on the pod.
 //
 //	a pod was set up ─▶ make ─▶ offer ─▶ the next pod takes it

@@ -30,6 +30,7 @@ type world struct {
 	addresses    map[string]bool                  // by pod
 	pins         map[string]bool                  // by path
 	cgroups      map[string]bool                  // by path
+	expected     int                              // snapshots, so far
 	hostnames    []string                         // that were set
 	limits       map[string]*specs.LinuxResources // what cgroups were updated to
 	oom          map[string]bool                  // cgroups in which the kernel has killed

@@ -37,6 +37,7 @@ type options struct {
 	parallel  int
 	restarts  int
 	pulls     int
+	lives     bool
 	check     bool
 	compare   bool
 	slack     float64
@@ -54,6 +55,7 @@ func main() {
 	flag.IntVar(&o.restarts, "restarts", 10, "`times` that the daemon is started, with pods and without")
 	flag.BoolVar(&o.compare, "compare", false, "run a containerd beside berth, take turns, and print how many times as fast berth is")
 	flag.IntVar(&o.pulls, "pulls", 0, "only pull a large image, so many `times` by berth and by containerd")
+	flag.BoolVar(&o.lives, "lives", false, "measure only the pods that are run one after the other")
 	flag.BoolVar(&o.check, "check", false, "fail when a figure is over its bound")
 	flag.Float64Var(&o.slack, "slack", 1, "`factor` on every bound")
 	flag.Parse()
@@ -98,6 +100,9 @@ func measure(b *bed, o options, r *report) {
 	t.warm(o)
 	b.progress("warm after %v; %d pods one after the other", time.Since(start).Round(time.Millisecond), o.rounds)
 	lives(t, o, r)
+	if o.lives {
+		return
+	}
 	empty := t.memory(b)
 	b.progress("%d pods, %d at a time", o.pods, o.parallel)
 	pods := crowd(t, o, r)

@@ -49,7 +49,8 @@ func (b *bed) target(o options) *target {
 // berth starts one.
 func (b *bed) berth(o options, from *registry.Server) *target {
 	d := harness.Start(b, harness.Options{Registry: from, Pull: []string{o.image}, Flags: []string{"--log-level=warn"}})
-	return &target{bed: b, daemon: d, runtime: d.Runtime, images: d.Images, options: o, logs: d.LogDirectory(), parent: d.CgroupParent, run: fmt.Sprintf("bench-%d", os.Getpid())}
+	// No parent: the configured one, which is there already, as those of kubelet's pods are.
+	return &target{bed: b, daemon: d, runtime: d.Runtime, images: d.Images, options: o, logs: d.LogDirectory(), run: fmt.Sprintf("bench-%d", os.Getpid())}
 }
 
 // containerd starts one.

@@ -1,0 +1,59 @@
+package sandbox
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// lull is how long nothing is set up before stocks are filled: who sets up pods one after the other, container by
+// container, doesn't wait for the next one's.
+const lull = 4 * time.Millisecond
+
+// stocks have what a pod to come will need made ahead, when nobody waits for anything: namespaces, and the directories of a
+// snapshot.
+type stocks struct {
+	*base
+	namespaces *namespaces
+
+	mu       sync.Mutex
+	timer    *time.Timer // fires in the next lull; nil: there was nothing yet
+	fitSpare bool        // the last pod could have had spare namespaces
+}
+
+// ran says that a pod was set up.
+func (s *stocks) ran(config *spec.Pod) {
+	s.mu.Lock()
+	s.fitSpare = fitsSpare(config)
+	s.mu.Unlock()
+	s.busy()
+}
+
+// busy says that something was set up just now.
+func (s *stocks) busy() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer == nil {
+		s.timer = time.AfterFunc(lull, s.fill)
+		return
+	}
+	s.timer.Reset(lull)
+}
+
+func (s *stocks) fill() {
+	s.mu.Lock()
+	fits := s.fitSpare
+	s.mu.Unlock()
+	s.tasks.goes(func(context.Context) {
+		if err := s.parts.Images.ExpectSnapshot(); err != nil {
+			s.log.WithFields(logrus.Fields{"op": "make a snapshot's directories", "error": err}).Debug("none made ahead")
+		}
+	})
+	if fits {
+		s.namespaces.restock()
+	}
+}
