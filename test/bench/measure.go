@@ -48,7 +48,7 @@ func crowd(t *target, o options, r *report) []pod {
 	return pods
 }
 
-// reads measures lists and statuses while pods start and stop, and what statistics take.
+// reads measures lists and statuses while pods start and stop, to the last byte of each, and what statistics take.
 func reads(t *target, pods []pod, r *report) {
 	ctx, cancel := t.context()
 	defer cancel()
@@ -71,25 +71,26 @@ func reads(t *target, pods []pod, r *report) {
 			}
 		}
 	})
+	runtime := t.undecoded()
 	calls := map[string]func(i int) error{
 		"Version": func(int) error { // what the machine lets the least of calls have
-			_, err := t.runtime.Version(ctx, &cri.VersionRequest{})
+			_, err := runtime.Version(ctx, &cri.VersionRequest{})
 			return err
 		},
 		"ListPodSandbox": func(int) error {
-			_, err := t.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
+			_, err := runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
 			return err
 		},
 		"ListContainers": func(int) error {
-			_, err := t.runtime.ListContainers(ctx, &cri.ListContainersRequest{})
+			_, err := runtime.ListContainers(ctx, &cri.ListContainersRequest{})
 			return err
 		},
 		"PodSandboxStatus": func(i int) error {
-			_, err := t.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: pods[i%len(pods)].id})
+			_, err := runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: pods[i%len(pods)].id})
 			return err
 		},
 		"ContainerStatus": func(i int) error {
-			_, err := t.runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: pods[i%len(pods)].container})
+			_, err := runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: pods[i%len(pods)].container})
 			return err
 		},
 	}
