@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -18,6 +19,8 @@ const (
 	// killGrace is how long the output of a killed plugin is waited for: a child of its may have inherited the pipe.
 	killGrace = time.Second
 	busyRetry = 200 * time.Millisecond
+	// outputMost is how many bytes of a plugin's output are taken. Results have some thousand.
+	outputMost = 4 << 20
 )
 
 // runProcess runs a plugin's binary as libcni's RawExec does, which it takes the place of for two reasons: RawExec waits for as long
@@ -37,7 +40,7 @@ func runProcess(ctx context.Context, path string, config []byte, environ []strin
 }
 
 func runOnce(ctx context.Context, path string, config []byte, environ []string) ([]byte, error) {
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr output
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = environ
 	cmd.Stdin = bytes.NewReader(config)
@@ -45,17 +48,34 @@ func runOnce(ctx context.Context, path string, config []byte, environ []string) 
 	cmd.WaitDelay = killGrace
 	err := cmd.Run()
 	switch {
+	case stdout.full || stderr.full:
+		return nil, fmt.Errorf("%s: %w: it goes on for more than %d bytes", path, ErrPluginOutput, outputMost)
 	case err == nil:
-		return checkOutput(path, stdout.Bytes())
+		return checkOutput(path, stdout.said.Bytes())
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%w: %s: %w", ErrPluginTimeout, path, ctx.Err())
 	}
 	// On failure a plugin prints an error object (CNI specification, section 5).
 	told := &types.Error{}
-	if json.Unmarshal(stdout.Bytes(), told) == nil && told.Msg != "" {
+	if json.Unmarshal(stdout.said.Bytes(), told) == nil && told.Msg != "" {
 		return nil, fmt.Errorf("%s: %w", path, told)
 	}
-	return nil, fmt.Errorf("%s: %w: %s", path, err, lastLine(stderr.String()+"\n"+stdout.String()))
+	return nil, fmt.Errorf("%s: %w: %s", path, err, lastLine(stderr.said.String()+"\n"+stdout.said.String()))
+}
+
+// output keeps what a plugin prints, up to outputMost. Who prints more finds his pipe closed.
+type output struct {
+	said bytes.Buffer // not embedded: it would be read into past Write
+	full bool
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.said.Len()+len(p) > outputMost {
+		o.full = true
+		return 0, io.ErrShortWrite
+	}
+	return o.said.Write(p)
 }
 
 // checkOutput names the plugin that printed garbage; libcni would not.

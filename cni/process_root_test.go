@@ -40,6 +40,8 @@ func TestRootForeignPluginFailures(t *testing.T) {
 		{"hangs", "exec sleep 60", ErrPluginTimeout, "foreign"},
 		{"leaves a child with its output", "sleep 60 & exec sleep 60", ErrPluginTimeout, "foreign"},
 		{"prints garbage", "echo hello", ErrPluginOutput, "foreign"},
+		{"never stops printing", "exec yes", ErrPluginOutput, "more than"},
+		{"never stops complaining", "exec yes >&2", ErrPluginOutput, "foreign"},
 		{"crashes", "echo went wrong >&2; exit 3", nil, "went wrong"},
 		{"says why", `echo '{"code":11,"msg":"try later","details":"busy"}'; exit 1`, nil, "try later; busy"},
 	}
