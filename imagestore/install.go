@@ -108,6 +108,7 @@ func (in *installer) unpackAll(ctx context.Context, blobs manifest.Blobs, missin
 	if len(missing) == 0 {
 		return nil
 	}
+	defer beThrifty()()
 	budget := layer.NewBudget(in.cfg.MaxImageBytes, in.cfg.MaxImageEntries)
 	order := slices.Clone(missing)
 	slices.SortStableFunc(order, func(a, b manifest.Layer) int { return cmp.Compare(b.Blob.Size, a.Blob.Size) })

@@ -45,9 +45,10 @@ func TestZstdWindows(t *testing.T) {
 			z.Close()
 		}
 	}
-	if len(largeWindow) != 0 {
-		t.Error("the large window is still held")
+	if !windows.TryAcquire(windowBudget) {
+		t.Fatal("room for windows is still held")
 	}
+	windows.Release(windowBudget)
 	z, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, content, 2*maxWindow)), "", nil)
 	if err == nil {
 		defer z.Close()
@@ -60,7 +61,7 @@ func TestZstdWindows(t *testing.T) {
 
 // TestZstdLargeWindowsWait: one at a time, and whoever waits says that it lives, and goes when its context ends.
 func TestZstdLargeWindowsWait(t *testing.T) {
-	stream := zstdStream(t, bytes.Repeat([]byte("x"), 300_000), 32<<20)
+	stream := zstdStream(t, bytes.Repeat([]byte("x"), 300_000), 64<<20)
 	first, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -71,15 +72,53 @@ func TestZstdLargeWindowsWait(t *testing.T) {
 	if !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
-	common, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, []byte("x"), 1<<20)), "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	common.Close()
 	time.AfterFunc(10*time.Millisecond, func() { first.Close() })
 	second, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	second.Close()
+}
+
+// TestZstdWindowsFillTheRoom: as many streams at once as their windows leave room for.
+func TestZstdWindowsFillTheRoom(t *testing.T) {
+	stream := zstdStream(t, bytes.Repeat([]byte("x"), 300_000), 8<<20)
+	var open []io.Closer
+	for range windowBudget / (8 << 20) {
+		z, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, z)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := Decompress(ctx, bytes.NewReader(stream), "", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one more: %v", err)
+	}
+	for _, z := range open {
+		z.Close()
+	}
+	if !windows.TryAcquire(windowBudget) {
+		t.Fatal("room for windows is still held")
+	}
+	windows.Release(windowBudget)
+}
+
+// TestSpareLarge: a large decoder is kept for the next layer, and not for long.
+func TestSpareLarge(t *testing.T) {
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s spare
+	s.keep(z)
+	if s.take() != z || s.take() != nil {
+		t.Error("it wasn't kept, or twice")
+	}
+	s.keep(z)
+	time.Sleep(spareTime + time.Second)
+	if s.take() != nil {
+		t.Error("it is still there")
+	}
 }
