@@ -74,6 +74,8 @@ func TestRootTraces(t *testing.T) {
 	check(t, err)
 	_, err = d.Runtime.StartContainer(from(trace, "01"), &cri.StartContainerRequest{ContainerId: c.ContainerId})
 	check(t, err)
+	_, err = d.Images.PullImage(from(trace, "01"), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: images.Nginx}})
+	check(t, err)
 	_, err = d.Runtime.ContainerStatus(from(trace, "01"), &cri.ContainerStatusRequest{ContainerId: "unknown"})
 	if err == nil {
 		t.Error("there is a container named unknown")
@@ -110,6 +112,15 @@ func TestRootTraces(t *testing.T) {
 	}
 	for _, span := range got.all { // the daemon has ended
 		want(t, "trace of "+span.Name, fmt.Sprintf("%x", span.TraceId), trace)
+	}
+	pull, requests := all["runtime.v1.ImageService/PullImage"], 0
+	for _, span := range got.all {
+		if span.Kind == otlp.Span_SPAN_KIND_CLIENT && pull != nil {
+			requests++
+		}
+	}
+	if requests < 3 { // manifest, configuration and layer at least
+		t.Errorf("%d requests to the registry are spans of the pull %v", requests, pull)
 	}
 	log, err := os.ReadFile(d.LogFile)
 	check(t, err)
