@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,7 +56,13 @@ func TestOpenGone(t *testing.T) {
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{plain, plain + "x", "/proc/self/ns/uts"} {
+	socket := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for _, path := range []string{plain, plain + "x", "/proc/self/ns/uts", socket} {
 		if s, err := link.Open(path); !errors.Is(err, link.ErrGone) {
 			t.Errorf("%s: %v, %v", path, s, err)
 		}

@@ -30,7 +30,7 @@ type Space struct {
 // Open opens the namespace at path. It is ErrGone when there is none. The caller closes the Space.
 func Open(path string) (*Space, error) {
 	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENXIO) { // or there is a socket
 		return nil, fmt.Errorf("open %s: %w", path, ErrGone)
 	}
 	if err != nil {
