@@ -89,6 +89,8 @@ func TestRootInspect(t *testing.T) {
 	node := decode(t, d.MustCrictl("info"))
 	want(t, "Go's version", strings.HasPrefix(dig(t, node, "golang").(string), "go1."), true)
 	want(t, "state of the network", dig(t, node, "lastCNILoadStatus"), any("OK"))
+	measured := dig(t, node, "writableLayers").(string)
+	want(t, "how writable layers are measured, "+measured, measured == "project quotas" || strings.HasPrefix(measured, "walking: no project quotas"), true)
 
 	d.Eventually("the timeline to be on disk", func() bool {
 		_, err := os.Stat(filepath.Join(d.State, "pods", pod.ID, "programs", c.ID+".gz"))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-runtime/berth/test/harness"
 	"github.com/berth-runtime/berth/test/images"
+	"github.com/berth-runtime/berth/test/registry"
 )
 
 // imagesCommand runs berth images, and returns what it says.
@@ -52,6 +53,23 @@ func TestRootVerifyRepairs(t *testing.T) {
 	if err != nil || strings.Contains(out, "damaged") || strings.Contains(out, "not checked") {
 		t.Fatalf("%v: %s", err, out)
 	}
+	damageBusybox(t, d)
+	if out, err = imagesCommand(d, "verify"); err == nil || !strings.Contains(out, "damaged: layer") || !strings.Contains(out, "busybox") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err = imagesCommand(d, "verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err = imagesCommand(d, "verify"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	pod := d.RunPod(d.PodConfig("repaired"))
+	want(t, "exit code", pod.Run(harness.ContainerConfig("c", "exit 7")).Wait().ExitCode, 7)
+}
+
+// damageBusybox cuts a file of a layer.
+func damageBusybox(t *testing.T, d *harness.Daemon) {
+	t.Helper()
 	damaged := ""
 	check(t, filepath.WalkDir(filepath.Join(d.Root, "images", "layers"), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() && e.Name() == "busybox" {
@@ -63,13 +81,23 @@ func TestRootVerifyRepairs(t *testing.T) {
 		t.Fatal("no busybox in the layers")
 	}
 	check(t, os.Truncate(damaged, 100))
-	if out, err = imagesCommand(d, "verify"); err == nil || !strings.Contains(out, "damaged: layer") || !strings.Contains(out, "busybox") {
+}
+
+// TestRootVerifyRepairsWithoutRegistry: a node that keeps layers as they came needs none.
+func TestRootVerifyRepairsWithoutRegistry(t *testing.T) {
+	harness.NeedRoot(t)
+	server, err := registry.Start()
+	check(t, err)
+	list, err := bed.builder.Catalog()
+	check(t, err)
+	check(t, server.Push(list...))
+	d := harness.Start(t, harness.Options{Registry: server, Pull: []string{images.Busybox}, Config: "[images]\nkeep_blobs = true\n"})
+	check(t, server.Close())
+	damageBusybox(t, d)
+	if out, err := imagesCommand(d, "verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer") {
 		t.Errorf("%v: %s", err, out)
 	}
-	if out, err = imagesCommand(d, "verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer") {
-		t.Errorf("%v: %s", err, out)
-	}
-	if out, err = imagesCommand(d, "verify"); err != nil {
+	if out, err := imagesCommand(d, "verify"); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 	pod := d.RunPod(d.PodConfig("repaired"))
