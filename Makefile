@@ -102,7 +102,7 @@ in-vm-network: # interfaces and quotas that not every kernel has
 	GOBIN=$(CURDIR)/.cache/cni-plugins CGO_ENABLED=0 $(GO) install $(addprefix github.com/containernetworking/plugins/plugins/,main/ipvlan@v1.9.1 main/vlan@v1.9.1 ipam/host-local@v1.9.1)
 	BERTH_TEST_CNI_PLUGINS=$(CURDIR)/.cache/cni-plugins $(BIN)/vm with $(VM_TEST) -run 'TestRootVLAN|TestRootTakeOverKinds/^(ipvlan|vlan)$$|TestRootProject' ./cni ./cni/plugin/bridge ./imagestore
 in-vm-checkpoint: # criu 3.17 fails on newer kernels
-	$(BIN)/vm with $(VM_TEST) -run 'Checkpoint|Restore' ./test/blackbox
+	$(BIN)/vm with -append 'apparmor=1 security=apparmor' $(VM_TEST) -run 'Checkpoint|Restore' ./test/blackbox
 
 test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
 	$(BIN)/vm with $(VM) $(VM_TEST) $(PKGS)
