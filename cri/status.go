@@ -46,6 +46,7 @@ var outcomes = []outcome{
 	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},
 	{sandbox.ErrInvalidLimit, "sandbox.ErrInvalidLimit", codes.InvalidArgument, ""},
 	{sandbox.ErrNoCheckpoint, "sandbox.ErrNoCheckpoint", codes.FailedPrecondition, ""},
+	{sandbox.ErrDump, "sandbox.ErrDump", codes.FailedPrecondition, ""},
 	{sandbox.ErrCgroupPath, "sandbox.ErrCgroupPath", codes.InvalidArgument, ""},
 	{sandbox.ErrStillOccupied, "sandbox.ErrStillOccupied", codes.FailedPrecondition, ""},
 	{sandbox.ErrAttachment, "sandbox.ErrAttachment", codes.InvalidArgument, ""},

@@ -46,6 +46,8 @@ var (
 	ErrInvalidLimit = cgroup.ErrInvalidLimit
 	// ErrNoCheckpoint: the node has no criu that works.
 	ErrNoCheckpoint = criu.ErrUnusable
+	// ErrDump: a container has what criu can't dump.
+	ErrDump = criu.ErrDump
 	// ErrCgroupPath: no cgroup can have this path.
 	ErrCgroupPath = cgroup.ErrInvalidPath
 	// ErrStillOccupied: processes are left in a cgroup that is to be removed.

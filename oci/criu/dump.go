@@ -79,7 +79,10 @@ func (t *Tool) Dump(ctx context.Context, d Dump) error {
 		if steps.err != nil {
 			return steps.err
 		}
-		return Explain(fmt.Errorf("criu dump: %w", err), filepath.Join(d.Work, dumpLog))
+		if explained := Explain(ErrDump, filepath.Join(d.Work, dumpLog)); explained != ErrDump {
+			return explained
+		}
+		return fmt.Errorf("%w: %w", ErrDump, err)
 	}
 	return nil
 }

@@ -19,6 +19,9 @@ import (
 // ErrUnusable: there is no criu, or none that works on this kernel.
 var ErrUnusable = errors.New("checkpoints are not possible on this node")
 
+// ErrDump: the processes have something that criu can't dump. What it is stands in the error.
+var ErrDump = errors.New("criu can't dump the processes")
+
 // minVersion is the first that has mounts as this package wants them (mount-v2), and locks networks by nf_tables.
 const minVersion = 31700
 

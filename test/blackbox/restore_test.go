@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"google.golang.org/grpc/codes"
@@ -289,4 +292,53 @@ func refusePod(t *testing.T, d *harness.Daemon, good *cri.RestorePodRequest) {
 		check(t, err)
 		want(t, "pods after "+w.what, len(pods.Items), 0)
 	}
+}
+
+// A program with threads and sockets: its connections outlive the checkpoint, and the restored one serves at its new pod's address.
+func TestRootRestoreServer(t *testing.T) {
+	d := withCRIU(t)
+	d.Pull(images.Nginx)
+	pod := d.RunPod(d.PodConfig("origin"))
+	config := harness.ContainerConfig("web", "")
+	config.Image.Image, config.Command, config.Args = images.Nginx, nil, nil
+	config.Envs = []*cri.KeyValue{{Key: "GODEBUG", Value: []byte("multipathtcp=0")}} // criu knows no MPTCP
+	c := pod.Run(config)
+	conn := &http.Client{Timeout: 20 * time.Second} // keeps its connection
+	ask := func(ip string) string {
+		var text []byte
+		d.Eventually("an answer from "+ip, func() bool {
+			r, err := conn.Get("http://" + net.JoinHostPort(ip, "80") + "/")
+			if err != nil {
+				return false
+			}
+			defer r.Body.Close()
+			text, err = io.ReadAll(r.Body)
+			return err == nil
+		})
+		return string(text)
+	}
+	want(t, "answer", ask(pod.IP()), "hello from origin\n")
+	asker := func(request int) string { // the address that the server's line of a request ends with
+		var lines []string
+		d.Eventually("the server's line", func() bool {
+			lines = strings.Split(strings.TrimSpace(c.Output("stdout")), "\n")
+			return len(lines) == request && lines[0] != ""
+		})
+		_, from, _ := strings.Cut(lines[request-1], " from ")
+		return from
+	}
+	client := asker(1)
+	location := filepath.Join(t.TempDir(), "web.tar")
+	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
+	check(t, err)
+	want(t, "answer after the checkpoint", ask(pod.IP()), "hello from origin\n")
+	want(t, "the connection that asked", asker(2), client)
+
+	config.Image.Image = location
+	there := d.RunPod(d.PodConfig("there"))
+	restored := there.Run(config)
+	want(t, "answer of the restored server", ask(there.IP()), "hello from there\n")
+	restored.Stop(10)
+	want(t, "its exit code on SIGTERM", restored.Status().ExitCode, 0)
+	want(t, "answer of the first one", ask(pod.IP()), "hello from origin\n")
 }
