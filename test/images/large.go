@@ -22,9 +22,9 @@ const LargeManifest = "manifest"
 // Large is an image that takes a while to pull, made once into the cache: seven layers with 20,000 files of 740 MB, which gzip
 // makes 270 MB of. It returns the directory of its blobs, each of which has its digest's hex as its name. media is the layers' media type.
 func Large(media types.MediaType) (dir string, err error) {
-	name := "large-gzip"
+	name := "large-image-gzip"
 	if media == types.OCILayerZStd {
-		name = "large-zstd"
+		name = "large-image-zstd"
 	}
 	return Cached(name, func(path string) error {
 		if err := os.Mkdir(path, 0o755); err != nil {
@@ -75,7 +75,7 @@ func writeLarge(dir string, media types.MediaType) error {
 }
 
 // largeLayer is 106 MB in 2,860 files of sizes as programs and libraries have them, and of content that gzip makes a good third of: words of
-// a dictionary, most of them of its beginning, and noise between them.
+// a dictionary, most of them of its beginning, and noise between them. Directories stand before what is in them, as in every image's tar.
 func largeLayer(seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 7))
 	noise := rand.NewChaCha8([32]byte{byte(seed)})
@@ -86,7 +86,19 @@ func largeLayer(seed uint64) []byte {
 	}
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
+	add := func(kind byte, name string, mode int64, content []byte) {
+		w.WriteHeader(&tar.Header{Typeflag: kind, Name: name, Mode: mode, Size: int64(len(content)), ModTime: time.Unix(1e9, 0)})
+		w.Write(content)
+	}
+	add(tar.TypeDir, "usr/", 0o755, nil)
 	for i := range 2860 {
+		dir := fmt.Sprintf("usr/l%d-%d/", seed, i/70)
+		if i%70 == 0 {
+			add(tar.TypeDir, dir, 0o755, nil)
+		}
+		if i%10 == 0 {
+			add(tar.TypeDir, fmt.Sprintf("%se%d/", dir, i%70/10), 0o755, nil)
+		}
 		size := int(math.Exp(r.NormFloat64()*1.8+9) * 0.87)
 		content := make([]byte, 0, size+20)
 		for len(content) < size {
@@ -96,9 +108,7 @@ func largeLayer(seed uint64) []byte {
 				content = append(content, byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256)))
 			}
 		}
-		name := fmt.Sprintf("usr/l%d/d%d/e%d/f%d", seed, i%41, i%7, i)
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), ModTime: time.Unix(1e9, 0)})
-		w.Write(content)
+		add(tar.TypeReg, fmt.Sprintf("%se%d/f%d", dir, i%70/10, i), 0o644, content)
 	}
 	w.Close() // into memory: it has no error
 	return buf.Bytes()
