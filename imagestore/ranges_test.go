@@ -39,3 +39,17 @@ func TestRootPullInRanges(t *testing.T) {
 		}
 	}
 }
+
+// TestRangesConfig: values that can't be are named.
+func TestRangesConfig(t *testing.T) {
+	for key, change := range map[string]func(*Config){
+		"parallel_ranges":      func(c *Config) { c.ParallelRanges = 0 },
+		"parallel_ranges_from": func(c *Config) { c.ParallelRangesFrom = -1 },
+	} {
+		cfg := DefaultConfig()
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), key+" ") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
