@@ -22,7 +22,7 @@ var (
 	ErrNotBridge   = errors.New("is not a bridge")
 	ErrOtherOwner  = errors.New("belongs to another berth")
 	ErrOtherSubnet = errors.New("has an address of another subnet")
-	ErrOverlap     = errors.New("overlaps a network that the host is connected to")
+	ErrOverlap     = errors.New("overlaps a network that the host has a route to")
 	ErrFull        = errors.New("has no free port, a bridge holds 1023")
 )
 
@@ -279,28 +279,39 @@ func (s *hostSide) addGateway(conf *config, on netlink.Link, gw netip.Prefix, ha
 	return nil
 }
 
-// free refuses a subnet that the host is connected to by another interface, or part of which it is: one of the two could not be reached. A
-// wider network that the host is in may have pods within it.
+// free refuses a subnet that the host is connected to by another interface, or part of which it is: one of the two could not be reached. So it
+// does one that it has a route to which is taken before the bridge's. A wider network that the host is in may have pods within it.
 func (s *hostSide) free(index int, gw netip.Prefix) error {
 	routes, err := link.Whole(func() ([]netlink.Route, error) { return s.host.Netlink().RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Dst == nil || r.LinkIndex == index || r.Protocol != syscall.RTPROT_KERNEL {
+		if r.Dst == nil || r.LinkIndex == index {
 			continue
 		}
 		dst := link.Prefix(*r.Dst)
 		if !dst.IsValid() || dst.Bits() < gw.Bits() || !dst.Overlaps(gw.Masked()) {
 			continue
 		}
-		name := fmt.Sprint("interface ", r.LinkIndex)
+		if r.Protocol != syscall.RTPROT_KERNEL && (dst.Bits() > gw.Bits() || r.Priority > connectedMetric(gw)) {
+			continue
+		}
+		name := "several interfaces, or none"
 		if l, err := s.host.LinkAt(r.LinkIndex); err == nil && l != nil {
 			name = l.Attrs().Name
 		}
 		return plugin.Keyf("ipam", "subnet %s %w: %s of %s", gw.Masked(), ErrOverlap, dst, name)
 	}
 	return nil
+}
+
+// connectedMetric is that of the route which the kernel makes for an address (IP6_RT_PRIO_ADDRCONF; IPv4 has 0).
+func connectedMetric(p netip.Prefix) int {
+	if p.Addr().Is6() {
+		return 256
+	}
+	return 0
 }
 
 // remove is Plugin.Remove.
