@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,15 @@ func (w *world) rolledBack(t *testing.T, in *link.Space, spared ...string) {
 func TestRootBadInput(t *testing.T) {
 	w := newWorld(t, nil)
 	uplinked(t, w.host, "192.0.2.1/25")
+	uplink, err := w.host.Index("uplink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := w.host.Batch()
+	batch.AddRoute(uplink, link.Route{Dst: netip.MustParsePrefix("10.44.0.0/24"), Gw: netip.MustParseAddr("192.0.2.2")})
+	if err := batch.Run(); err != nil {
+		t.Fatal(err)
+	}
 	chain := func(bridge, ipam string) string {
 		return `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","bridge":"br-err"` + bridge +
 			`,"ipam":{"type":"host-local","dataDir":"` + w.dir + `/leases",` + ipam + `}},{"type":"portmap","capabilities":{"portMappings":true}}]}`
@@ -86,6 +96,7 @@ func TestRootBadInput(t *testing.T) {
 		{"exhausted", chain(``, subnet+`,"rangeStart":"10.9.0.1","rangeEnd":"10.9.0.1"`), []string{"bridge", "host-local", "ipam: 10.9.0.1"}, hostlocal.ErrExhausted},
 		{"address outside", chain(`,"args":{"cni":{"ips":["10.8.0.9"]}}`, subnet), []string{"bridge", "host-local", "args.cni.ips[0]", "10.8.0.9"}, hostlocal.ErrTaken},
 		{"a network of the host", chain(`,"isGateway":true`, `"subnet":"192.0.2.0/24"`), []string{"bridge", "ipam", "192.0.2.0/25 of uplink"}, bridge.ErrOverlap},
+		{"a route of the host", chain(`,"isGateway":true`, `"subnet":"10.44.0.0/24"`), []string{"bridge", "ipam", "10.44.0.0/24 of uplink"}, bridge.ErrOverlap},
 		{"not a bridge", strings.Replace(chain(``, subnet), "br-err", "lo", 1), []string{"plugin type=\"bridge\"", "bridge: lo"}, bridge.ErrNotBridge},
 		{"no plugin", `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"nonesuch"}]}`, []string{"plugin nonesuch"}, ErrPluginMissing},
 		{"version", `{"cniVersion":"9.0.0","name":"net","plugins":[{"type":"bridge"}]}`, []string{"plugin bridge", "cniVersion", "9.0.0"}, nil},
