@@ -185,6 +185,9 @@ func (cs *containers) origin(ctx context.Context, p *pod, config *spec.Container
 	if err := cs.parts.CRIU.Check(ctx); err != nil {
 		return nil, nil, err
 	}
+	if _, err := cs.host.cgroup("/").Dir(); err != nil { // which the restored process sees mounted
+		return nil, nil, fmt.Errorf("restore: %w: %w", err, ErrState)
+	}
 	image, err := info.image(cs.parts.Images)
 	if err == nil && archive != config.Image.Image {
 		var named *imagestore.Image

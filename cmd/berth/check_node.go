@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/berth-runtime/berth/oci/cgroup"
+	"github.com/berth-runtime/berth/oci/criu"
 	"github.com/berth-runtime/berth/oci/selinux"
+	"github.com/berth-runtime/berth/sandbox"
 	"github.com/google/nftables"
 	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
@@ -40,7 +43,13 @@ func nodeFeatures() []feature {
 		{"exit codes by pidfd", false, "the exit code of a process that ends while no keeper runs is unknown (Linux 6.15)", kernel(6, 15)},
 		{"AppArmor", false, "AppArmor profiles can't be applied", appArmor},
 		{"SELinux", false, "SELinux labels can't be applied", seLinux},
+		{"criu", false, "containers can't be checkpointed", criuWorks},
 	}
+}
+
+// criuWorks asks the criu in PATH, where the configuration names no other.
+func criuWorks() (string, error) {
+	return "criu check is content", criu.New(sandbox.DefaultConfig().CRIU).Check(context.Background())
 }
 
 // kernel compares the running kernel's release, of which the first two numbers
