@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/launch"
 	"github.com/berth-runtime/berth/sandbox/keeper"
@@ -25,17 +22,20 @@ import (
 
 // Launch programs are kept for those who ask what a container got, with the timelines that led there: beside the
 // pod's files, since like them they end with the machine, as text, and compressed, since that is memory. A pod's start
-// doesn't pay for that: until a program is some seconds old it is only remembered, and one that is dropped before is
-// never written. Of a launch in the last seconds of a daemon there is none.
+// doesn't pay for that: until a program is some seconds old, or nothing is set up any more, it is only remembered, and one
+// that is dropped before is never written. Of a launch in the last seconds of a daemon there is none.
 //
 //	STATE/pods/POD/programs/namespaces.gz, pause.gz, run.gz (the pod's timeline), CONTAINER.gz
 //
 // Each is a line of JSON, keptHead, and the program's text.
 
 // keptPrograms keeps the programs of all pods.
-type keptPrograms struct{ *base }
+type keptPrograms struct {
+	*base
+	queue programQueue
+}
 
-// keepAfter is how old a program is when it is written.
+// keepAfter is how old a program is when it is written at the latest.
 const keepAfter = 3 * time.Second
 
 // programs are the programs of a pod that are not written yet.
@@ -150,16 +150,9 @@ func (kp *keptPrograms) keep(fresh *freshProgram) {
 	}
 	n.pod.programs.fresh[n.name] = fresh
 	n.pod.programs.Unlock()
-	kp.tasks.goes(func(context.Context) { // ends with the file, at the latest keepAfter from now
-		select {
-		case <-time.After(keepAfter):
-		case <-kp.closing.Done():
-			return
-		}
-		if err := kp.writeFresh(n.pod, n.name, fresh); err != nil {
-			kp.log.WithFields(logrus.Fields{"pod": n.pod.id, "op": "keep program " + n.name, "error": err}).Warn("launch program not kept")
-		}
-	})
+	if kp.queue.put(fresh) {
+		kp.tasks.goes(kp.tendPrograms) // ends with the queue, or when Close begins
+	}
 }
 
 // writeFresh writes a program, unless it was dropped, or another came in its place.

@@ -24,7 +24,7 @@ const closeTime = 10 * time.Second
 //	         │              │              ├─ hooks ──── specBuilder
 //	         │              │              ├─ plugins ── specBuilder
 //	         │              │              └─ runtimes ─ specBuilder, keptPrograms
-//	         │              ├─ stocks ────── namespaces
+//	         │              ├─ stocks ────── namespaces, keptPrograms
 //	         │              └─ namespaces ─── keptPrograms
 //	         ├─ sessions ─── specBuilder, hooks, runtimes
 //	         ├─ details ──── specBuilder, keptPrograms
@@ -91,7 +91,7 @@ func assemble(b *base) *Manager {
 	hooks := &hooks{base: b, builder: builder}
 	told := &plugins{base: b, builder: builder}
 	namespaces := &namespaces{base: b, programs: programs}
-	stocks := &stocks{base: b, namespaces: namespaces}
+	stocks := &stocks{base: b, namespaces: namespaces, programs: programs}
 	checkpoints := &checkpoints{base: b, builder: builder, programs: programs}
 	containers := &containers{
 		base: b, checkpoints: checkpoints, roots: &roots{base: b}, builder: builder, hooks: hooks, runtimes: others, programs: programs, namespaces: namespaces, stocks: stocks,

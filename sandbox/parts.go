@@ -26,6 +26,7 @@ type Parts struct {
 	Systemd  *cgroup.Manager // with the cgroup driver systemd
 	Plugins  Plugins         // nil: none
 	CRIU     CRIU
+	Rested   func() // called once nothing has been set up for a second; nil: nobody asks
 	Log      logrus.FieldLogger
 }
 

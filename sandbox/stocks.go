@@ -14,14 +14,19 @@ import (
 // container, doesn't wait for the next one's.
 const lull = 4 * time.Millisecond
 
+// rest is how long nothing is set up before the daemon tidies up.
+const rest = time.Second
+
 // stocks have what a pod to come will need made ahead, when nobody waits for anything: namespaces, and the directories of a
 // snapshot.
 type stocks struct {
 	*base
 	namespaces *namespaces
+	programs   *keptPrograms
 
 	mu       sync.Mutex
-	timer    *time.Timer // fires in the next lull; nil: there was nothing yet
+	lull     *time.Timer // fires in the next lull; nil: there was nothing yet
+	rest     *time.Timer // with lull
 	fitSpare bool        // the last pod could have had spare namespaces
 }
 
@@ -37,11 +42,22 @@ func (s *stocks) ran(config *spec.Pod) {
 func (s *stocks) busy() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.timer == nil {
-		s.timer = time.AfterFunc(lull, s.fill)
+	if s.lull == nil {
+		s.lull, s.rest = time.AfterFunc(lull, s.fill), time.AfterFunc(rest, s.tidy)
 		return
 	}
-	s.timer.Reset(lull)
+	s.lull.Reset(lull)
+	s.rest.Reset(rest)
+}
+
+// tidy puts away what the set-ups left.
+func (s *stocks) tidy() {
+	s.tasks.goes(func(context.Context) {
+		s.programs.writePrograms()
+		if s.parts.Rested != nil {
+			s.parts.Rested()
+		}
+	})
 }
 
 func (s *stocks) fill() {

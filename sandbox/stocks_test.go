@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,8 +42,10 @@ func TestStocksAreFilled(t *testing.T) {
 func TestStocksWaitForALull(t *testing.T) {
 	w := newWorld(t)
 	synctest.Test(t, func(t *testing.T) {
-		parts := Parts{Images: fakeImages{&daemon{world: w}}, Log: logrus.New()}
-		s := &stocks{base: &base{parts: parts, log: parts.Log, tasks: newTasks(t.Context(), parts.Log)}}
+		var rested atomic.Int32
+		parts := Parts{Images: fakeImages{&daemon{world: w}}, Rested: func() { rested.Add(1) }, Log: logrus.New()}
+		b := &base{parts: parts, log: parts.Log, tasks: newTasks(t.Context(), parts.Log)}
+		s := &stocks{base: b, programs: &keptPrograms{base: b}}
 		for range 10 {
 			s.busy()
 			time.Sleep(lull - 1)
@@ -51,10 +54,15 @@ func TestStocksWaitForALull(t *testing.T) {
 		if n := w.expectations(); n != 0 {
 			t.Errorf("filled %d times in the rush", n)
 		}
-		time.Sleep(10 * lull)
+		time.Sleep(rest - lull)
 		synctest.Wait()
-		if n := w.expectations(); n != 1 {
-			t.Errorf("filled %d times after it", n)
+		if n := w.expectations(); n != 1 || rested.Load() != 0 {
+			t.Errorf("after it filled %d times, rested %d times", n, rested.Load())
+		}
+		time.Sleep(10 * rest)
+		synctest.Wait()
+		if rested.Load() != 1 {
+			t.Errorf("rested %d times", rested.Load())
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/cri"
@@ -125,6 +126,7 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 		Systemd:  r.systemd,
 		Plugins:  r.plugins,
 		CRIU:     criu.New(cfg.Sandbox.CRIU),
+		Rested:   debug.FreeOSMemory, // what many pods at once took; left alone, Go gives it back over minutes
 		Log:      log,
 	})
 	if err != nil {
