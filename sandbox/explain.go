@@ -156,29 +156,27 @@ func (kp *keptPrograms) keep(fresh *freshProgram) {
 }
 
 // writeFresh writes a program, unless it was dropped, or another came in its place.
-func (kp *keptPrograms) writeFresh(p *pod, name string, fresh *freshProgram) error {
+func (kp *keptPrograms) writeFresh(p *pod, name string, fresh *freshProgram, w *gzip.Writer) error {
 	p.programs.Lock()
 	defer p.programs.Unlock()
 	if p.programs.fresh[name] != fresh {
 		return nil
 	}
 	delete(p.programs.fresh, name)
-	return writeProgram(kp.programFile(p.id, name), fresh.kept())
+	return writeProgram(kp.programFile(p.id, name), fresh.kept(), w)
 }
 
-// packers are writers that were used before: a new one takes a megabyte.
-var packers = sync.Pool{New: func() any {
+// newPacker makes what writeProgram compresses with: a megabyte, for as many programs as there are.
+func newPacker() *gzip.Writer {
 	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	if err != nil {
 		panic(err) // the level is no level
 	}
 	return w
-}}
+}
 
-func writeProgram(path string, k keptProgram) error {
+func writeProgram(path string, k keptProgram, w *gzip.Writer) error {
 	var packed bytes.Buffer
-	w := packers.Get().(*gzip.Writer)
-	defer packers.Put(w)
 	w.Reset(&packed)
 	err := json.NewEncoder(w).Encode(k.keptHead)
 	if err == nil {

@@ -76,9 +76,14 @@ func (kp *keptPrograms) tendPrograms(context.Context) {
 func (kp *keptPrograms) writePrograms() { kp.writeDue(time.Now().Add(keepAfter)) }
 
 func (kp *keptPrograms) writeDue(now time.Time) {
-	for _, w := range kp.queue.take(now) {
+	due := kp.queue.take(now)
+	if len(due) == 0 {
+		return
+	}
+	packer := newPacker()
+	for _, w := range due {
 		p, name := w.note.pod, w.note.name
-		if err := kp.writeFresh(p, name, w.freshProgram); err != nil {
+		if err := kp.writeFresh(p, name, w.freshProgram, packer); err != nil {
 			kp.log.WithFields(logrus.Fields{"pod": p.id, "op": "keep program " + name, "error": err}).Warn("launch program not kept")
 		}
 	}
