@@ -53,6 +53,9 @@ func TestRootProjectUsage(t *testing.T) {
 	if got := s.Measuring(); got != "project quotas" {
 		t.Fatal(got)
 	}
+	if err := s.ExpectSnapshot(); err != nil { // one of them is made of what this makes
+		t.Fatal(err)
+	}
 	for _, key := range []string{"one", "two"} {
 		if err := s.PrepareSnapshot(t.Context(), key, img.ID); err != nil {
 			t.Fatal(err)

@@ -159,7 +159,8 @@ func TestRootExportKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, damaged := range map[string]bool{"whole": false, "damaged": true} {
+	for _, name := range []string{"whole", "damaged"} {
+		damaged := name == "damaged"
 		if damaged {
 			if err := os.WriteFile(s.blobFile(img.layers[0]), []byte("what is this"), 0o600); err != nil {
 				t.Fatal(err)

@@ -121,11 +121,6 @@ func (sn *snapshotter) makeSnapshot(key string, snap *snapshot) (err error) {
 			sn.discard(dir)
 		}
 	}()
-	if sn.projects != nil && !snap.View { // before anything is in it: what is made there inherits the project
-		if err := sn.projects.Assign(dir); err != nil {
-			sn.log.WithField("op", "count snapshot").WithError(err).Debug("image store: a writable layer is walked to be measured")
-		}
-	}
 	record, err := json.Marshal(snap)
 	if err != nil {
 		return err

@@ -40,6 +40,11 @@ func (sn *snapshotter) writableDirs() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if sn.projects != nil { // before anything is in it: what is made there inherits the project
+		if err := sn.projects.Assign(dir); err != nil {
+			sn.log.WithField("op", "count snapshot").WithError(err).Debug("image store: a writable layer is walked to be measured")
+		}
+	}
 	for _, name := range []string{"fs", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			sn.discard(dir)
