@@ -28,7 +28,7 @@ func withCRIU(t *testing.T) *harness.Daemon {
 	t.Helper()
 	harness.NeedRoot(t)
 	if out, err := exec.Command("criu", "check").CombinedOutput(); err != nil { // it leaves /run/criu.kdat, once
-		t.Skipf("criu check: %v: %s", err, out)
+		t.Skipf("no criu works on this kernel: %v: %s", err, out)
 	}
 	return harness.Start(t, harness.Options{Registry: bed.Server, Pull: []string{images.Busybox}})
 }
@@ -247,8 +247,9 @@ func TestRootCheckpointOfAKilledDaemon(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	d.Kill()
-	if err := <-answer; err == nil {
-		t.Skip("the checkpoint was quicker")
+	archives := 0
+	if err := <-answer; err == nil { // it was quicker
+		archives = 1
 	}
 	d.Restart()
 	moves(d, c)
@@ -258,5 +259,5 @@ func TestRootCheckpointOfAKilledDaemon(t *testing.T) {
 	})
 	left, err := os.ReadDir(dir)
 	check(t, err)
-	want(t, "files left", len(left), 0)
+	want(t, "archives", len(left), archives)
 }
