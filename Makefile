@@ -84,7 +84,7 @@ V2_SYSTEMD := Scope|Stats|Metrics|TestRootCadvisor|Slice|RootCreate|RootKill|Roo
 MAYSKIP := ^nothing$$
 VM_TEST = $(GO) run ./hack/gotest -noskip -mayskip '$(MAYSKIP)' -again -- -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/$(BIN)/vm exec'
 
-test-cgroup2: deps build tools $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
+test-cgroup2: deps build tools $(BIN)/critest $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
 	$(BIN)/vm prepare
 	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint
 
@@ -93,7 +93,7 @@ in-vm-packages: MAYSKIP := TestRootScope
 in-vm-packages: # an emulated processor is no measure of how long reads take
 	$(BIN)/vm with $(VM_TEST) -skip TestReadsOfAFullNode $(V2)
 in-vm-daemon:
-	$(BIN)/vm with -append 'apparmor=1 security=apparmor hugepages=32' $(VM_TEST) -run '$(V2_BLACKBOX)' ./test/blackbox
+	$(BIN)/vm with -append 'apparmor=1 security=apparmor hugepages=32' $(VM_TEST) -run '$(V2_BLACKBOX)' ./test/blackbox ./test/critest
 in-vm-systemd:
 	BERTH_TEST_CGROUP_DRIVER=systemd $(BIN)/vm with -systemd $(VM_TEST) -run '$(V2_SYSTEMD)' ./oci/cgroup ./test/blackbox
 in-vm-selinux:

@@ -22,11 +22,8 @@ const patience = 15 * time.Minute
 // it. TestRootPullByDigest of test/blackbox stands in for it.
 const offline = "public image with digest should be pulled and removed"
 
-// cantRun are tests that the suite skips by itself, by a part of their names, and why.
-var cantRun = map[string]string{
-	"AppArmor": "this kernel has no AppArmor",
-	"SELinux":  "this kernel has no SELinux",
-}
+// cantRun are tests that the suite skips by itself where the kernel lacks something, by a part of their names.
+var cantRun = map[string]func() bool{"AppArmor": noAppArmor, "SELinux": noSELinux}
 
 func TestRootSerial(t *testing.T) { validate(t) }
 
@@ -39,6 +36,28 @@ func TestRootWebSocket(t *testing.T) {
 	if passed := allPassed(t, report); passed < 3 && os.Getenv(focusVariable) == "" {
 		t.Errorf("only %d tests ran", passed)
 	}
+}
+
+// TestRootAppArmor runs those of the suite's tests that a kernel with AppArmor is needed for.
+func TestRootAppArmor(t *testing.T) {
+	harness.NeedRoot(t)
+	if noAppArmor() {
+		t.Skip("this kernel has no AppArmor, or it is not enabled")
+	}
+	report := critest(t, "-ginkgo.focus=AppArmor")
+	if passed := allPassed(t, report); passed < 9 {
+		t.Errorf("only %d tests ran", passed)
+	}
+}
+
+// sudo gives a directory with a sudo for who is root: the suite loads its AppArmor profiles by it, and a machine may have none.
+func sudo(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // allPassed counts the tests that passed, of which none may have failed.
@@ -82,12 +101,23 @@ func expected(s spec) bool {
 	if strings.Contains(name, offline) || strings.Contains(name, "benchmark") || os.Getenv(focusVariable) != "" {
 		return true
 	}
-	for part := range cantRun {
+	for part, lacks := range cantRun {
 		if strings.Contains(name, part) {
-			return true
+			return lacks()
 		}
 	}
 	return false
+}
+
+// noAppArmor says whether the kernel has no AppArmor, or it is not enabled.
+func noAppArmor() bool {
+	text, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err != nil || strings.TrimSpace(string(text)) != "Y"
+}
+
+func noSELinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err != nil
 }
 
 const focusVariable = "BERTH_CRITEST_FOCUS"
@@ -112,7 +142,7 @@ func critest(t *testing.T, flags ...string) *suite {
 	c := exec.CommandContext(ctx, filepath.Join(bin, "critest"), args...)
 	c.Dir = dir
 	// It has its logs in the directory for temporary files, and starts ginkgo from PATH.
-	c.Env = append(os.Environ(), "TMPDIR="+dir, "PATH="+bin+":"+os.Getenv("PATH"))
+	c.Env = append(os.Environ(), "TMPDIR="+dir, "PATH="+bin+":"+sudo(t)+":"+os.Getenv("PATH"))
 	var out strings.Builder
 	c.Stdout, c.Stderr = &out, &out
 	if testing.Verbose() {
