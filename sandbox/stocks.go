@@ -12,7 +12,7 @@ import (
 
 // lull is how long nothing is set up before stocks are filled: who sets up pods one after the other, container by
 // container, doesn't wait for the next one's.
-const lull = 4 * time.Millisecond
+const lull = 8 * time.Millisecond
 
 // rest is how long nothing is set up before the daemon tidies up.
 const rest = time.Second
