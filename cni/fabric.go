@@ -28,6 +28,7 @@ type fabric struct {
 	tables  *nft.Tables
 	filter  *nft.Filter
 	guard   *nft.Guard
+	reports *nft.Reports
 	reaper  *link.Reaper
 	bridge  *bridge.Plugin
 	sysctls link.Sysctls // of pods
@@ -43,9 +44,9 @@ func openFabric(dir string) (*fabric, error) {
 	prefix := "berth-" + hex.EncodeToString(sum[:4])
 	f := &fabric{
 		host: host, tables: nft.New(host.FD(), prefix), filter: nft.NewFilter(host.FD(), prefix), guard: nft.NewGuard(host.FD(), prefix),
-		reaper: link.NewReaper(host, reapDelay),
+		reports: nft.NewReports(host.FD(), prefix), reaper: link.NewReaper(host, reapDelay),
 	}
-	f.bridge = bridge.New(host, f.tables, f.guard, f.reaper)
+	f.bridge = bridge.New(host, f.tables, f.guard, f.reports, f.reaper)
 	return f, nil
 }
 
@@ -75,7 +76,7 @@ func (f *fabric) keep(valid map[string]bool) error {
 
 // prune removes tables that hold nothing.
 func (f *fabric) prune() error {
-	return errors.Join(f.tables.Prune(), f.filter.Prune(), f.guard.Prune())
+	return errors.Join(f.tables.Prune(), f.filter.Prune(), f.guard.Prune(), f.reports.Prune())
 }
 
 // drain waits for what the plugins still have to do.
@@ -86,5 +87,5 @@ func (f *fabric) drain() {
 }
 
 func (f *fabric) close() error {
-	return errors.Join(f.tables.Close(), f.filter.Close(), f.guard.Close(), f.host.Close())
+	return errors.Join(f.tables.Close(), f.filter.Close(), f.guard.Close(), f.reports.Close(), f.host.Close())
 }

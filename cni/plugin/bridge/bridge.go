@@ -31,10 +31,10 @@ type Plugin struct {
 
 var _ plugin.Plugin = (*Plugin)(nil)
 
-// New makes bridges in host, masquerades by tables, holds ports to their MAC addresses by guard, and leaves veth pairs to reaper. All of them
-// stay the caller's.
-func New(host *link.Space, tables *nft.Tables, guard *nft.Guard, reaper *link.Reaper) *Plugin {
-	return &Plugin{host: host, side: newHostSide(host), tables: tables, guard: guard, reaper: reaper, router: router.New(host)}
+// New makes bridges in host, masquerades by tables, holds ports to their MAC addresses by guard, spares berth's own bridge the reports of
+// multicast, and leaves veth pairs to reaper. All of them stay the caller's.
+func New(host *link.Space, tables *nft.Tables, guard *nft.Guard, reports *nft.Reports, reaper *link.Reaper) *Plugin {
+	return &Plugin{host: host, side: newHostSide(host, reports), tables: tables, guard: guard, reaper: reaper, router: router.New(host)}
 }
 
 // Close gives up what the plugin holds open.

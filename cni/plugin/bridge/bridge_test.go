@@ -104,9 +104,10 @@ type bed struct {
 func newBed(t *testing.T) *bed {
 	host := linktest.Host(t)
 	tables, guard := nft.New(host.FD(), "berth-test"), nft.NewGuard(host.FD(), "berth-test")
+	reports := nft.NewReports(host.FD(), "berth-test")
 	reaper := link.NewReaper(host, time.Hour)
-	t.Cleanup(func() { reaper.Close(); _ = tables.Close(); _ = guard.Close() })
-	return &bed{Plugin: New(host, tables, guard, reaper), t: t, host: host}
+	t.Cleanup(func() { reaper.Close(); _ = tables.Close(); _ = guard.Close(); _ = reports.Close() })
+	return &bed{Plugin: New(host, tables, guard, reports, reaper), t: t, host: host}
 }
 
 func (b *bed) call(id, conf string) *plugin.Call {

@@ -92,3 +92,16 @@ func TestRootOwnBridgeFloods(t *testing.T) {
 		t.Error("a new bridge of berth's own snoops")
 	}
 }
+
+// TestRootOwnPortsAreAGroup: ports of a bridge that berth owns are told from all others.
+func TestRootOwnPortsAreAGroup(t *testing.T) {
+	b := newBed(t)
+	b.ips = []string{"10.0.0.2/24"}
+	for conf, want := range map[string]uint32{`"ipam":{"type":"x"},"bridge":"others"`: 0, `"ipam":{"type":"x"},"berthOwner":"me"`: ownPorts} {
+		c := b.call(conf, conf)
+		b.add(c)
+		if got := b.port(c).Attrs().Group; got != want {
+			t.Errorf("%s: group %d, want %d", conf, got, want)
+		}
+	}
+}

@@ -15,7 +15,7 @@
 // Two keys are berth's own. berthDirect lists subnets where ipMasq masquerades nothing: other nodes' pods. The other is berthOwner. A bridge
 // that is made for a configuration with it carries it as its alias, one that exists must carry the same: so two daemons cannot take one bridge
 // for two networks, and a daemon knows which bridge it may remove. It passes multicast to all ports, as other bridges do while they have no
-// querier, without snooping.
+// querier, without snooping, but for MLDv2 reports, which nf_tables drops (nft.Reports).
 //
 // Such a bridge may be given further subnets: those must not overlap the ones it has, and pods of each keep their gateway. The plugin does not
 // know which pods there are, so no gateway goes before the bridge does, and neither does the host's route to its subnet: until then that

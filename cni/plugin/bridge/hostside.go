@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-runtime/berth/cni/plugin"
 	"github.com/berth-runtime/berth/cni/plugin/link"
+	"github.com/berth-runtime/berth/cni/plugin/nft"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
 
@@ -31,7 +32,8 @@ const memoTTL = 10 * time.Second
 
 // hostSide is the bridges of the host, and what is on them.
 type hostSide struct {
-	host *link.Space
+	host    *link.Space
+	reports *nft.Reports
 
 	mu    sync.Mutex
 	known map[string]*known    // bridges by name
@@ -47,8 +49,8 @@ type known struct {
 	gateways map[netip.Prefix]bool // that it, not an interface in a VLAN, has as addresses
 }
 
-func newHostSide(host *link.Space) *hostSide {
-	return &hostSide{host: host, known: map[string]*known{}}
+func newHostSide(host *link.Space, reports *nft.Reports) *hostSide {
+	return &hostSide{host: host, reports: reports, known: map[string]*known{}}
 }
 
 // recall returns what is known of a bridge, nil when that is too little; mu is held.
@@ -99,6 +101,7 @@ func (s *hostSide) ensure(conf *config) (*netlink.Bridge, error) {
 	if err := s.flood(conf, br); err != nil {
 		return nil, err
 	}
+	s.quiet(conf)
 	if br.RawFlags&syscall.IFF_UP == 0 {
 		if err := s.host.Netlink().LinkSetUp(br); err != nil {
 			return nil, fmt.Errorf("bring up bridge %s: %w", conf.Bridge, err)
@@ -158,6 +161,16 @@ func (s *hostSide) flood(conf *config, br *netlink.Bridge) error {
 		return fmt.Errorf("turn off multicast snooping of bridge %s: %w", br.Name, err)
 	}
 	return nil
+}
+
+// ownPorts is the group (ip-link(8)) of the ports of a bridge of berth's own, "be" in ASCII.
+const ownPorts = 0x6265
+
+// quiet keeps reports of who listens to what multicast from berth's own bridge: nobody there listens to them.
+func (s *hostSide) quiet(conf *config) {
+	if conf.Owner != "" {
+		_ = s.reports.Drop(ownPorts) // a kernel that has no such rules floods them: a node of many pods is slower for it
+	}
 }
 
 func (s *hostSide) makeBridge(conf *config) error {

@@ -35,9 +35,13 @@ func portMAC(br *netlink.Bridge) net.HardwareAddr {
 func (p *Plugin) addPair(conf *config, c *plugin.Call, br *netlink.Bridge, mac net.HardwareAddr) (*pair, error) {
 	for try := 0; ; try++ {
 		v := &pair{bridge: br, host: link.RandomName(), pod: c.IfName, hostMAC: portMAC(br), podMAC: mac}
+		group := uint32(0)
+		if conf.Owner != "" {
+			group = ownPorts
+		}
 		batch := p.host.Batch() // when the pair is not made, there is nothing to be found
 		batch.AddVeth(link.Veth{
-			Name: v.host, MAC: v.hostMAC, Master: br.Index, Pod: c.Pod, PodName: v.pod, PodMAC: v.podMAC, MTU: conf.MTU,
+			Name: v.host, MAC: v.hostMAC, Master: br.Index, Group: group, Pod: c.Pod, PodName: v.pod, PodMAC: v.podMAC, MTU: conf.MTU,
 		})
 		found := batch.Look(v.host)
 		err := batch.Run()

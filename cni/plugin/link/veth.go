@@ -23,6 +23,7 @@ type Veth struct {
 	Name   string           // of the end that stays
 	MAC    net.HardwareAddr // of the end that stays
 	Master int              // index of the bridge that the end that stays joins, 0 for none
+	Group  uint32           // of the end that stays (ip-link(8)), 0 for none
 
 	Pod     *Space
 	PodName string
@@ -86,6 +87,9 @@ func (b *Batch) AddVeth(v Veth) {
 	}
 	if v.Master > 0 {
 		data = append(data, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.Master))))
+	}
+	if v.Group != 0 {
+		data = append(data, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(v.Group)))
 	}
 	b.add(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "add veth "+v.Name, append(data, info)...)
 }

@@ -21,7 +21,7 @@
 // kernel says that the mirror is wrong (somebody flushed the rule set), the mirror puts the table back.
 //
 // What the reference plugins made for an owner, by nft or by iptables' nf_tables variant, goes with the owner (reference.go, iptables.go,
-// filterhost.go, spoof.go); the older iptables is not seen here. Filter and Guard keep tables of their own.
+// filterhost.go, spoof.go); the older iptables is not seen here. Filter, Guard and Reports keep tables of their own.
 //
 // The package must not know CNI, bridges or pods: an owner is a string.
 package nft
