@@ -131,7 +131,7 @@ func (ck *checkpoints) stage(parent, name string) (dir string, remove func(), er
 }
 
 // checkpoints is where dumps are made, and where what is restored waits for its start.
-func (c Config) checkpoints() string { return filepath.Join(c.Root, "checkpoints") }
+func (c *Config) checkpoints() string { return filepath.Join(c.Root, "checkpoints") }
 
 // dumpable says why a container can't be checkpointed, nil when it can.
 func dumpable(c *container) error {

@@ -148,7 +148,7 @@ type restoreRecord struct {
 }
 
 // restored is where a container's checkpoint waits for its start.
-func (c Config) restored(id string) string { return filepath.Join(c.checkpoints(), id) }
+func (c *Config) restored(id string) string { return filepath.Join(c.checkpoints(), id) }
 
 // prepareRestore unpacks the archive that a container is made from.
 func (r *containerCreate) prepareRestore() step {

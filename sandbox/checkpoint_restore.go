@@ -96,7 +96,7 @@ func kinds(s *specs.Spec) []string {
 // restoreBundle is where criu finds a container's root and volumes while it restores:
 //
 //	STATE/pods/POD/restores/CONTAINER/rootfs  mounts/N  pid  restore.log
-func (c Config) restoreBundle(of *container) string {
+func (c *Config) restoreBundle(of *container) string {
 	return filepath.Join(c.podFiles(of.pod.id), "restores", of.id)
 }
 

@@ -69,7 +69,7 @@ func DefaultConfig() Config {
 }
 
 // Validate returns every mistake in c, each named by its key.
-func (c Config) Validate() error {
+func (c *Config) Validate() error {
 	var errs []error
 	wrong := func(key string, value any, rule string) {
 		errs = append(errs, fmt.Errorf("%s %v: %s", key, value, rule))
@@ -116,7 +116,7 @@ func (c Config) Validate() error {
 }
 
 // netNS is where a pod's network namespace is pinned.
-func (c Config) netNS(podID string) string {
+func (c *Config) netNS(podID string) string {
 	dir := c.NetNSDir
 	if dir == "" {
 		dir = defaultNetNSDir
@@ -126,13 +126,13 @@ func (c Config) netNS(podID string) string {
 
 // cgroup is the cgroup of a container (or of a pod's pause process), from the
 // hierarchy's root.
-func (c Config) cgroup(pod *spec.Pod, id string) (string, error) {
+func (c *Config) cgroup(pod *spec.Pod, id string) (string, error) {
 	return c.OwnCgroup(pod.CgroupParent, id)
 }
 
 // OwnCgroup is the cgroup of what is called id, below parent ("": the configured one,
 // which for systemd is a slice).
-func (c Config) OwnCgroup(parent, id string) (string, error) {
+func (c *Config) OwnCgroup(parent, id string) (string, error) {
 	if parent == "" {
 		parent = c.CgroupParent
 		if c.CgroupDriver == "systemd" {

@@ -138,7 +138,7 @@ func TestUserFilesStayInTheImage(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if err := DefaultConfig().Validate(); err != nil {
+	if err := new(DefaultConfig()).Validate(); err != nil {
 		t.Errorf("defaults: %v", err)
 	}
 	bad := Config{CgroupParent: "berth/../x", CgroupDriver: "systemctl", PidsLimit: -1, MaxLogLine: 2 << 20, MaxLogSize: 1, CDISpecDirs: []string{"cdi"}, AppArmorProfile: "a b", Rlimits: []string{"files=1"}}

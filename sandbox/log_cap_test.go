@@ -11,7 +11,7 @@ import (
 func TestLogCap(t *testing.T) {
 	w := newWorld(t)
 	d := w.start()
-	d.m.cfg.MaxLogSize = leastLogSize // without the loop
+	d.configure(func(c *Config) { c.MaxLogSize = leastLogSize }) // without the loop
 	pod := podConfig("web")
 	pod.LogDirectory = w.dir + "/logs"
 	config := containerConfig("c")

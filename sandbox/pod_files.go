@@ -21,7 +21,7 @@ const (
 
 // podFiles is the directory of a pod's files. They end with the machine, as the
 // pod does.
-func (c Config) podFiles(podID string) string { return filepath.Join(c.State, "pods", podID) }
+func (c *Config) podFiles(podID string) string { return filepath.Join(c.State, "pods", podID) }
 
 // forgetPod removes what is on disk of a pod, its record last. It may be called again.
 func (ps *pods) forgetPod(p *pod) error {

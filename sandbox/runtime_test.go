@@ -72,12 +72,12 @@ func TestFeaturesOfARuntime(t *testing.T) {
 // A pod whose handler is gone must not get another: its containers do not start, and go all the same.
 func TestHandlerThatIsNotConfiguredAnyMore(t *testing.T) {
 	d := newWorld(t).start()
-	d.m.cfg.Runtimes = map[string]Runtime{"other": {Path: "/bin/true"}}
+	d.configure(func(c *Config) { c.Runtimes = map[string]Runtime{"other": {Path: "/bin/true"}} })
 	config := podConfig("web")
 	config.RuntimeHandler = "other"
 	pod := d.runPod(config)
 	id := d.create(pod, containerConfig("c"))
-	d.m.cfg.Runtimes = nil
+	d.configure(func(c *Config) { c.Runtimes = nil })
 	err := d.m.StartContainer(t.Context(), id)
 	if !errors.Is(err, ErrState) || !strings.Contains(err.Error(), `"other" of pod `+pod+" is not configured any more") {
 		t.Errorf("start: %v", err)

@@ -159,7 +159,7 @@ func TestPodStats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newWorld(t).start()
-			d.m.cfg.CgroupDriver = c.driver
+			d.configure(func(cfg *Config) { cfg.CgroupDriver = c.driver })
 			config := podConfig("p")
 			config.Metadata.UID, config.CgroupParent = uid, c.parent
 			pod := d.runPod(config)

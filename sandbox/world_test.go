@@ -121,6 +121,12 @@ func (w *world) prepare() *daemon {
 	return d
 }
 
+// configure changes what is configured, which only Open's sweep reads at any time.
+func (d *daemon) configure(change func(*Config)) {
+	<-d.m.swept
+	change(&d.m.cfg)
+}
+
 func (d *daemon) open() error {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
