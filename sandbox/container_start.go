@@ -115,8 +115,9 @@ func (s *start) up(ctx context.Context) error {
 	if err := s.tx.sequence(ctx, s.launch(), s.poststart()); err != nil {
 		return err
 	}
+	restored := s.c.record.Restore != nil // asked before an exit may be booked
 	s.started()
-	if s.c.record.Restore != nil {
+	if restored {
 		if err := s.containers.dropCheckpoint(s.c); err != nil {
 			s.containers.log.WithFields(logrus.Fields{"container": s.c.id, "error": err}).Warn("checkpoint not removed")
 		}
