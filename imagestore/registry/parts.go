@@ -30,7 +30,7 @@ type parts struct {
 	flying []*part // in order; the first is read
 	next   int64   // where the part after those begins
 	proven bool    // a host has sent a part
-	buffer [][]byte
+	buffer []byte  // what the part that was read last had, until the next takes it
 
 	mu   sync.Mutex
 	etag string // of the first part
@@ -90,7 +90,7 @@ func (p *parts) launch() {
 	for p.next < p.whole.desc.Size && (len(p.flying) == 0 || p.proven && len(p.flying) < p.repo.client.Ranges) {
 		spare := slices.ContainsFunc(p.flying, func(f *part) bool { return !f.spare })
 		if spare && !p.spareRoom() {
-			return
+			break
 		}
 		end := min(p.next+partSize, p.whole.desc.Size)
 		f := &part{spare: spare, content: p.memory(), changed: make(chan struct{}, 1), over: make(chan struct{}), blob: &blob{
@@ -100,6 +100,7 @@ func (p *parts) launch() {
 		p.flying, p.next = append(p.flying, f), end
 		go f.fetch() // ends with the blob, or with p.ctx; done waits for it
 	}
+	p.buffer = nil // its place may be another blob's now, which has memory of its own
 }
 
 // spareRoom takes one of the client's, if there is any.
@@ -112,14 +113,14 @@ func (p *parts) spareRoom() bool {
 	}
 }
 
-// memory is that of a part that was read, or new.
+// memory is that of the part that was read last, or new.
 func (p *parts) memory() []byte {
-	if n := len(p.buffer); n > 0 {
-		last := p.buffer[n-1]
-		p.buffer = p.buffer[:n-1]
-		return last[:0]
+	last := p.buffer
+	if last == nil {
+		return make([]byte, 0, partSize)
 	}
-	return make([]byte, 0, partSize)
+	p.buffer = nil
+	return last[:0]
 }
 
 // done waits for a part's request to end, and takes back what it had.
@@ -128,7 +129,7 @@ func (p *parts) done(f *part) {
 	if f.spare {
 		<-p.repo.client.spare
 	}
-	p.buffer = append(p.buffer, f.content)
+	p.buffer = f.content
 }
 
 // seen compares the hosts' tags for the blob: a part of another version is no part of this one.

@@ -55,21 +55,25 @@ func serveRange(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(largeBlob))
 }
 
-// fetchParts reads the blob through a repository with these hosts, and compares.
-func fetchParts(t *testing.T, ctx context.Context, c *Client, hosts ...string) error {
-	t.Helper()
-	ref := named(t, hosts[0]+"/app:1")
-	repo := &Repository{client: c, name: ref}
+// openParts asks for the blob through a repository with these hosts.
+func openParts(t *testing.T, ctx context.Context, c *Client, hosts ...string) (io.ReadCloser, error) {
+	repo := &Repository{client: c, name: named(t, hosts[0]+"/app:1")}
 	for _, h := range hosts {
 		found, err := c.hosts(ctx, named(t, h+"/app:1"), nil)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		repo.hosts = append(repo.hosts, found...)
 	}
-	defer repo.Close()
+	t.Cleanup(repo.Close)
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(largeBlob), Size: int64(len(largeBlob))}
-	blob, err := repo.Fetch(ctx, desc)
+	return repo.Fetch(ctx, desc)
+}
+
+// fetchParts reads the blob, and compares.
+func fetchParts(t *testing.T, ctx context.Context, c *Client, hosts ...string) error {
+	t.Helper()
+	blob, err := openParts(t, ctx, c, hosts...)
 	if err != nil {
 		return err
 	}
@@ -333,14 +337,7 @@ func TestPartsShareRoom(t *testing.T) {
 	var all sync.WaitGroup
 	for range 5 {
 		all.Go(func() {
-			repo := &Repository{client: c, name: named(t, host+"/app:1")}
-			found, err := c.hosts(t.Context(), repo.name, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			repo.hosts = found
-			blob, err := repo.Fetch(t.Context(), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(largeBlob), Size: int64(len(largeBlob))})
+			blob, err := openParts(t, t.Context(), c, host)
 			if err != nil {
 				t.Error(err)
 				return
@@ -354,5 +351,33 @@ func TestPartsShareRoom(t *testing.T) {
 	all.Wait()
 	if n := len(c.spare); n > 0 {
 		t.Errorf("%d spare parts were not given back", n)
+	}
+}
+
+// TestPartsHoldNoMemoryBeyondTheirRoom: what a part had in memory goes with its place, which is another blob's then.
+func TestPartsHoldNoMemoryBeyondTheirRoom(t *testing.T) {
+	_, host := startParts(t, serveRange)
+	c := partsClient()
+	blob, err := openParts(t, t.Context(), c, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	p, most := blob.(*parts), 0
+	for buf := make([]byte, 64<<10); ; {
+		if _, err = p.Read(buf); err != nil {
+			break
+		}
+		held := len(p.flying)
+		if p.buffer != nil {
+			held++
+		}
+		most = max(most, held)
+		if held > 1+len(c.spare) {
+			t.Fatalf("%d parts' memory, with %d spare ones", held, len(c.spare))
+		}
+	}
+	if err != io.EOF || most != c.Ranges {
+		t.Errorf("%v; %d parts at once", err, most)
 	}
 }
