@@ -53,10 +53,12 @@ func (r *Reports) Close() error {
 	return r.table.kernel.close()
 }
 
-// Drop drops reports that come by ports of a group, until Prune. It may be called any number of times.
+// Drop drops reports that come by ports of a group, until Prune. It may be called any number of times, and asks the kernel each time: nothing
+// of a pod's is in the table, whose change would tell that somebody has flushed the rule set.
 func (r *Reports) Drop(group uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.table.read = false
 	return r.table.change(map[entry]string{{setGroups, string(binary.NativeEndian.AppendUint32(nil, group))}: ""}, nil)
 }
 
