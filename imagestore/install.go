@@ -179,10 +179,9 @@ func (in *installer) unpackClaimed(ctx context.Context, u *unpacking, blobs mani
 // unpackKept makes a layer of a blob that was kept, with another layer or with one that is distrusted. An error isn't the pull's.
 func (in *installer) unpackKept(ctx context.Context, l manifest.Layer, budget *layer.Budget) (string, layer.Unpacked, error) {
 	path, size := in.kept(l.Blob.Digest)
-	if path == "" {
+	if path == "" || size != l.Blob.Size { // by a manifest that lies: what fetching makes of it counts
 		return "", layer.Unpacked{}, errNotKept
 	}
-	l.Blob.Size = size
 	if err := checkKept(ctx, path, l.Blob.Digest); err != nil {
 		return "", layer.Unpacked{}, err
 	}

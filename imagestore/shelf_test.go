@@ -2,6 +2,7 @@ package imagestore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -194,4 +195,24 @@ func TestRootPullKeptBlob(t *testing.T) {
 	if content, err := os.ReadFile(filepath.Join(s.layerDir(img.layers[1]), "top")); string(content) != "2" {
 		t.Errorf("%q, %v", content, err)
 	}
+}
+
+// lying is a layer of which a manifest says that it is a byte shorter.
+type lying struct{ v1.Layer }
+
+func (l lying) Size() (int64, error) {
+	size, err := l.Layer.Size()
+	return size - 1, err
+}
+
+// TestRootKeptBlobOfAnotherSize: a manifest that lies of a layer is refused whether its blob is here or not.
+func TestRootKeptBlobOfAnotherSize(t *testing.T) {
+	base, top := layerOf(t, f("base", "1")), layerOf(t, f("top", "2"))
+	s, _, host, _ := keeper(t, base, top)
+	push(t, ref(host, "app2"), imageOf(t, layerOf(t, f("x", "3")), lying{top}))
+	if img, err := s.Pull(t.Context(), ref(host, "app2"), nil); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v, %v", img, err)
+	}
+	wantKept(t, s, base, top)
+	wantClean(t, s, 2)
 }
