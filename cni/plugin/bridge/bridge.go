@@ -60,8 +60,8 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		return nil, err
 	}
 	var v *pair
-	result := &types100.Result{}
-	if c.Looks(conf.IPAM.Type) {
+	result, looks := &types100.Result{}, c.Looks(conf.IPAM.Type)
+	if looks {
 		if v, err = p.addPair(conf, c, br, macFor(conf, result)); err != nil {
 			return nil, err
 		}
@@ -88,7 +88,13 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if err := p.setUp(ctx, conf, c, v, result); err != nil {
 		return nil, err
 	}
-	return result, p.serve(ctx, conf, c, v, gateways, result)
+	if err := p.serve(ctx, conf, c, v, gateways, result); err != nil {
+		return nil, err
+	}
+	if looks { // the MAC address was there before the addresses, and is not that of who had them before
+		podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: &p.sysctls}.Announce()
+	}
+	return result, nil
 }
 
 // macFor is the MAC address of the container: as asked for, or that of its first address.

@@ -88,7 +88,13 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	}
 	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: mac, Sandbox: c.NetNS}}
 	result.DNS = conf.DNS
-	return result, on.Configure(result)
+	if err := on.Configure(result); err != nil {
+		return nil, err
+	}
+	if looks && p.kind != VLAN { // the interface came up without addresses
+		on.Announce()
+	}
+	return result, nil
 }
 
 // master finds the interface to stand on: the named one, for ipvlan in a chain that of the plugin before, or that of the default route.
