@@ -8,11 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	criurpc "github.com/checkpoint-restore/go-criu/v7"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,10 +22,10 @@ var ErrUnusable = errors.New("checkpoints are not possible on this node")
 // ErrDump: the processes have something that criu can't dump. What it is stands in the error.
 var ErrDump = errors.New("criu can't dump the processes")
 
-// minVersion is the first that has mounts as this package wants them (mount-v2), and locks networks by nf_tables.
-const minVersion = 31700
+// minMajor and minMinor are the first version that has mounts as this package wants them (mount-v2), and locks networks by nf_tables.
+const minMajor, minMinor = 3, 17
 
-// checkTime bounds what criu may take to try the kernel.
+// checkTime bounds what criu may take to say its version and to try the kernel.
 const checkTime = 30 * time.Second
 
 // Tool is the program criu. It may be used concurrently.
@@ -80,20 +80,12 @@ func (t *Tool) usable(ctx context.Context) (string, error) {
 }
 
 func check(ctx context.Context, path string) error {
-	c := criurpc.MakeCriu()
-	c.SetCriuPath(path)
-	version, err := c.GetCriuVersion()
-	if err != nil {
-		return fmt.Errorf("%w: ask %s for its version: %w", ErrUnusable, path, err)
-	}
-	if version < minVersion {
-		return fmt.Errorf("%w: %s has version %d.%d, and 3.17 is needed", ErrUnusable, path, version/10000, version/100%100)
-	}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "check")
-	cmd.WaitDelay = time.Second
-	said, err := cmd.CombinedOutput()
+	if err := checkVersion(ctx, path); err != nil {
+		return err
+	}
+	said, err := ask(ctx, path, "check")
 	if err == nil {
 		return nil
 	}
@@ -101,6 +93,38 @@ func check(ctx context.Context, path string) error {
 		return fmt.Errorf("%w: %s check: %s", ErrUnusable, path, words)
 	}
 	return fmt.Errorf("%w: %s check: %w", ErrUnusable, path, err)
+}
+
+// What criu says of its version: "Version: 3.17.1", or "Version: 4.1 (gitid 0)".
+var versionLine = regexp.MustCompile(`(?m)^Version: (\d{1,4})\.(\d{1,4})`)
+
+// checkVersion asks by the command line: whoever asks by RPC waits for ever for a program that is none of criu's.
+func checkVersion(ctx context.Context, path string) error {
+	said, err := ask(ctx, path, "--version")
+	m := versionLine.FindSubmatch(said)
+	if err == nil && m == nil {
+		err = fmt.Errorf("it says %.100q", said)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: ask %s for its version: %w", ErrUnusable, path, err)
+	}
+	major, _ := strconv.Atoi(string(m[1])) // digits
+	minor, _ := strconv.Atoi(string(m[2]))
+	if major < minMajor || major == minMajor && minor < minMinor {
+		return fmt.Errorf("%w: %s has version %d.%d, and %d.%d is needed", ErrUnusable, path, major, minor, minMajor, minMinor)
+	}
+	return nil
+}
+
+// ask runs the program until ctx ends, and returns what it printed.
+func ask(ctx context.Context, path, what string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, path, what)
+	cmd.WaitDelay = time.Second
+	said, err := cmd.CombinedOutput()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return said, err
 }
 
 // A line of criu's log: "(00.084697)      1: Error (criu/mount-v2.c:319): mnt-v2: Failed to …".

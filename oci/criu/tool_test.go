@@ -1,11 +1,13 @@
 package criu
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheckNamesWhatIsMissing(t *testing.T) {
@@ -13,6 +15,9 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 	for name, w := range map[string]struct{ content, words string }{
 		"none":   {"", "no such file"},
 		"silent": {"#!/bin/sh\nexit 1\n", "for its version"},
+		"other":  {"#!/bin/sh\necho a program of another kind\n", "of another kind"},
+		"old":    {"#!/bin/sh\necho Version: 3.16.1\n", "has version 3.16, and 3.17 is needed"},
+		"weak":   {"#!/bin/sh\ntest $1 = check || { echo 'Version: 4.1 (gitid 0)'; exit 0; }\necho '(00.08) Error (criu/kerndat.c:1): no such thing'\nexit 1\n", "check: no such thing"},
 	} {
 		path := filepath.Join(dir, name)
 		if w.content != "" {
@@ -24,6 +29,26 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 		if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), w.words) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A program that doesn't answer is waited for no longer than the caller waits.
+func TestCheckOfAProgramThatHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "criu")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	checked := make(chan error, 1)
+	go func() { checked <- New(path).Check(ctx) }() // ends with ctx
+	select {
+	case err := <-checked:
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnusable) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the check goes on")
 	}
 }
 
