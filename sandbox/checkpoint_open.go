@@ -13,6 +13,7 @@ import (
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/oci/criu"
@@ -28,19 +29,18 @@ type archiveInfo struct {
 	spec   specs.Spec
 }
 
+var errNotRegular = errors.New("not a regular file")
+
 // readArchive reads what an archive says of itself. A file that is none is a mistake of the client's.
 func readArchive(path string) (*archiveInfo, error) {
 	wrong := func(err error) error {
 		return &spec.FieldError{Field: "image.image", Value: path, Rule: "must be the archive of a checkpoint: " + err.Error()}
 	}
-	f, err := os.Open(path)
+	f, err := openArchive(path)
 	if err != nil {
 		return nil, wrong(err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, wrong(errors.New("not a regular file"))
-	}
 	const most = 16 << 20 // of JSON
 	info := &archiveInfo{}
 	missing := map[string]any{metadata.ConfigDumpFile: &info.config, metadata.SpecDumpFile: &info.spec}
@@ -66,6 +66,25 @@ func readArchive(path string) (*archiveInfo, error) {
 		return nil, wrong(errors.New("its spec.dump has no process"))
 	}
 	return info, nil
+}
+
+// openArchive opens a regular file only: to open a FIFO takes until somebody writes to it, and to open a device may do something.
+func openArchive(path string) (*os.File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, errNotRegular
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // another may be there by now
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(errNotRegular, err, f.Close())
+	}
+	return f, nil
 }
 
 func sortedNames(m map[string]any) string {
@@ -98,7 +117,7 @@ func (a *archiveInfo) image(images Images) (*imagestore.Image, error) {
 
 // unpackArchive writes an archive's files into a new directory: regular files, as many levels deep as checkpoints have.
 func unpackArchive(ctx context.Context, path, dir string) error {
-	f, err := os.Open(path)
+	f, err := openArchive(path)
 	if err != nil {
 		return fmt.Errorf("unpack checkpoint: %w", err)
 	}

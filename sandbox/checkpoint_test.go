@@ -9,8 +9,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
 // An archive's names lead nowhere but into its directory.
@@ -60,6 +64,30 @@ func TestUnpackArchive(t *testing.T) {
 	}
 	if err := unpackArchive(t.Context(), path, filepath.Join(dir, "in")); err == nil {
 		t.Error("files were written over")
+	}
+}
+
+// Nobody waits for who may write to a FIFO.
+func TestReadArchiveOfAFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() { // ends at the latest with the writer below
+		_, err := readArchive(path)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if !errors.Is(err, spec.ErrInvalid) || !strings.Contains(err.Error(), "not a regular file") {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("a FIFO is waited for")
+		if f, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
+			f.Close()
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -152,6 +153,8 @@ func TestRootRestoreRefusals(t *testing.T) {
 	}
 	const spec = `{"process": {"cwd": "/", "args": ["sh"]}, "linux": {}}`
 	known := `{"id": "x", "rootfsImageName": "` + images.Busybox + `"}`
+	fifo := filepath.Join(dir, "fifo")
+	check(t, unix.Mkfifo(fifo, 0o600))
 	for _, w := range []struct {
 		what, image string
 		tty         bool
@@ -160,6 +163,7 @@ func TestRootRestoreRefusals(t *testing.T) {
 	}{
 		{"nothing", filepath.Join(dir, "none.tar"), false, codes.InvalidArgument, "no such file"},
 		{"a directory", dir, false, codes.InvalidArgument, "not a regular file"},
+		{"a FIFO", fifo, false, codes.InvalidArgument, "not a regular file"},
 		{"an empty tar", archive("empty.tar", nil), false, codes.InvalidArgument, "config.dump and spec.dump"},
 		{"no Spec", archive("specless.tar", map[string]string{"config.dump": known}), false, codes.InvalidArgument, "no spec.dump"},
 		{"torn JSON", archive("torn.tar", map[string]string{"config.dump": "{", "spec.dump": spec}), false, codes.InvalidArgument, "config.dump"},
