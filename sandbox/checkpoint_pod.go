@@ -27,6 +27,7 @@ const podFormat = 1
 // CheckpointPod writes running containers of a pod that is ready (ErrState otherwise) to output, an empty directory. All of them are stopped
 // before the first is captured, and go on when the last is, also after an error, which leaves the directory empty. ctx should have a deadline;
 // without, it is two minutes.
+// A call that says the same as one that is under way joins it.
 //
 // Errors: as CheckpointContainer's. ErrState also: several containers in the host's network, which can't be stopped together.
 func (ck *checkpoints) CheckpointPod(ctx context.Context, id, output string, containers []string) error {
@@ -34,14 +35,12 @@ func (ck *checkpoints) CheckpointPod(ctx context.Context, id, output string, con
 	if err != nil {
 		return err
 	}
-	if err := checkOutput(output); err != nil {
-		return err
-	}
 	limit := checkpointTime
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = time.Until(deadline)
 	}
-	_, err = ck.tasks.do(context.WithoutCancel(ctx), "checkpoint pod "+p.id+" to "+output, limit, func(ctx context.Context) (string, error) {
+	key := fmt.Sprintf("checkpoint pod %s to %s of %q", p.id, output, containers)
+	_, err = ck.tasks.do(context.WithoutCancel(ctx), key, limit, func(ctx context.Context) (string, error) {
 		return "", timedOut(ctx, ck.checkpointPod(ctx, p, output, containers))
 	})
 	if err != nil {
@@ -76,6 +75,9 @@ func (ck *checkpoints) checkpointPod(ctx context.Context, p *pod, output string,
 		return err
 	}
 	defer leave()
+	if err := checkOutput(output); err != nil {
+		return err
+	}
 	if s := p.state(); s != PodReady {
 		return stateError("pod", p.id, s)
 	}

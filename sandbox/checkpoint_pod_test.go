@@ -1,0 +1,73 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/berth-runtime/berth/oci/criu"
+	"github.com/berth-runtime/berth/sandbox/spec"
+)
+
+// fakeCRIU dumps nothing, as long as dump takes, and restores nothing.
+type fakeCRIU struct{ dump func() }
+
+func (fakeCRIU) Check(context.Context) error { return nil }
+
+func (f fakeCRIU) Dump(_ context.Context, d criu.Dump) error {
+	if err := d.Seized(); err != nil {
+		return err
+	}
+	f.dump()
+	return d.Captured()
+}
+
+func (fakeCRIU) RestoreCommand(context.Context, criu.Restore) ([]string, error) {
+	return nil, errFault
+}
+
+// A call that is repeated while the first one's work goes on joins it, although the directory isn't empty any more.
+func TestCheckpointPodIsJoined(t *testing.T) {
+	d := newWorld(t).start()
+	var dumps atomic.Int32
+	entered, proceed := make(chan struct{}, 2), make(chan struct{})
+	d.m.base.parts.CRIU = fakeCRIU{func() {
+		dumps.Add(1)
+		entered <- struct{}{}
+		<-proceed
+	}}
+	pod := d.runPod(podConfig("web"))
+	c := d.create(pod, containerConfig("app"))
+	d.begin(c)
+	output := t.TempDir()
+	ended := make(chan error, 2)
+	checkpoint := func() { ended <- d.m.CheckpointPod(t.Context(), pod, output, []string{c}) }
+	go checkpoint()
+	<-entered
+	go checkpoint()
+	time.Sleep(200 * time.Millisecond) // so that it has joined
+	close(proceed)
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := dumps.Load(); n != 1 {
+		t.Errorf("%d dumps", n)
+	}
+	var names []string
+	entries, err := os.ReadDir(output)
+	for _, e := range entries {
+		names = append(names, strings.ReplaceAll(e.Name(), c, "ID"))
+	}
+	if got := strings.Join(names, " "); err != nil || !strings.Contains(got, "ID.tar") || !strings.Contains(got, "pod.dump") || len(names) != 3 {
+		t.Errorf("written: %q, %v", got, err)
+	}
+	if err := d.m.CheckpointPod(t.Context(), pod, output, []string{c}); !errors.Is(err, spec.ErrInvalid) {
+		t.Errorf("into a directory that isn't empty: %v", err)
+	}
+}
