@@ -121,6 +121,13 @@ func (rs *restores) restorePod(ctx context.Context, config *spec.Pod, containers
 	if err != nil {
 		return "", err
 	}
+	p, err := rs.index.pod(id)
+	if err != nil {
+		return "", err
+	}
+	if p.config != config { // a RunPod was under way, and joined; what comes of it isn't this call's to remove
+		return "", fmt.Errorf("attempt %d is pod %s: %w", config.Metadata.Attempt, id, ErrExists)
+	}
 	for i, c := range containers {
 		if err = ctx.Err(); err == nil {
 			_, err = rs.containers.createFrom(context.WithoutCancel(ctx), id, c, archives[i])
