@@ -47,7 +47,7 @@ func nodeFeatures() []feature {
 	}
 }
 
-// criuWorks asks the criu in PATH, where the configuration names no other.
+// criuWorks asks the criu in PATH: of a configuration that names another, this command knows nothing.
 func criuWorks() (string, error) {
 	return "criu check is content", criu.New(sandbox.DefaultConfig().CRIU).Check(context.Background())
 }
