@@ -76,6 +76,7 @@ func TestRootRestoreContainer(t *testing.T) {
 	if now < counted || now > counted+600 {
 		t.Errorf("it counts from %d on, and was at %d", now, counted)
 	}
+	d.Eventually("the counter's first line", func() bool { return c.Output("stdout") != "" }) // which it writes after it has counted
 	lines := strings.Split(c.Output("stdout"), "\n")
 	if first, _ := strconv.Atoi(strings.TrimPrefix(lines[0], "line ")); first < counted-1 || first > counted+2 {
 		t.Errorf("the new log begins with %q, and it had counted to %d", lines[0], counted)
