@@ -153,8 +153,10 @@ func TestSlowListener(t *testing.T) {
 	m := &Manager{base: &base{}}
 	m.closing, m.hurry = context.WithCancelCause(t.Context())
 	p := newPod(t.Context(), *samplePod())
-	hold, slow := make(chan struct{}), make(chan error, 1)
-	go func() { slow <- m.Events(t.Context(), func(*Event) error { <-hold; return nil }) }()
+	holds, hold, slow := make(chan struct{}, maxLag), make(chan struct{}), make(chan error, 1)
+	go func() {
+		slow <- m.Events(t.Context(), func(*Event) error { holds <- struct{}{}; <-hold; return nil })
+	}()
 	var quick hearer
 	go func() { _ = m.Events(t.Context(), quick.take) }()
 	for len(m.events.all()) < 2 {
@@ -164,6 +166,9 @@ func TestSlowListener(t *testing.T) {
 		p.mu.Lock()
 		m.events.happened("c", phaseIdle, phaseRunning, p, nil)
 		p.mu.Unlock()
+		if i == 0 {
+			<-holds // what comes now waits for it
+		}
 		for i%1000 == 0 && len(quick.all()) <= i {
 			time.Sleep(time.Millisecond)
 		}
