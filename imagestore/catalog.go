@@ -15,7 +15,7 @@ type catalog struct {
 	cfg Config
 	log logrus.FieldLogger
 	db  *database
-	// projects count what writable layers take; nil: nobody does, for uncounted.
+	// projects count what writable layers of user namespaces take; nil: nobody does, for uncounted.
 	projects  *project.Projects
 	uncounted error
 

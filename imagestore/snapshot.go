@@ -152,10 +152,13 @@ func (sn *snapshotter) place(snap *snapshot) (string, error) {
 	if snap.View {
 		return sn.newStaging("staging", "snapshot")
 	}
+	if sn.counted(snap) { // as the spare isn't
+		return sn.writableDirs(true)
+	}
 	if dir := sn.spare.take(); dir != "" {
 		return dir, nil
 	}
-	return sn.writableDirs()
+	return sn.writableDirs(false)
 }
 
 // adopt gives the upper's root, which is what a container sees as /, what the image says of it.

@@ -30,17 +30,21 @@ func (sn *snapshotter) ExpectSnapshot() error {
 		return nil
 	}
 	var err error
-	sn.spare.dir, err = sn.writableDirs()
+	sn.spare.dir, err = sn.writableDirs(false)
 	return err
 }
 
+// counted says whether the kernel counts what a snapshot takes. It does so for containers in user namespaces: others may take their files out of
+// a project, and so out of the count ("only allowed to change from within the init namespace", fileattr_set_prepare of fs/file_attr.c).
+func (sn *snapshotter) counted(snap *snapshot) bool { return sn.projects != nil && snap.ids != nil }
+
 // writableDirs makes, in staging, the directories that an overlay writes to.
-func (sn *snapshotter) writableDirs() (string, error) {
+func (sn *snapshotter) writableDirs(counted bool) (string, error) {
 	dir, err := sn.newStaging("staging", "snapshot")
 	if err != nil {
 		return "", err
 	}
-	if sn.projects != nil { // before anything is in it: what is made there inherits the project
+	if counted { // before anything is in it: what is made there inherits the project
 		if err := sn.projects.Assign(dir); err != nil {
 			sn.log.WithField("op", "count snapshot").WithError(err).Debug("image store: a writable layer is walked to be measured")
 		}

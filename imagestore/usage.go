@@ -153,7 +153,7 @@ func (m *meter) close() {
 	m.workers.Wait()
 }
 
-// measure asks the kernel, or walks where it doesn't count: the layer may also be older than the counting.
+// measure asks the kernel, or walks where it doesn't count: the layer may also be older than the counting, or a container's that could evade it.
 func (g *gauge) measure(ctx context.Context, dir string) (bytes, inodes uint64, err error) {
 	if g.projects != nil {
 		if bytes, inodes, err = g.projects.Usage(dir); err == nil {
@@ -166,7 +166,7 @@ func (g *gauge) measure(ctx context.Context, dir string) (bytes, inodes uint64, 
 // Measuring tells how writable layers are measured, and why so.
 func (g *gauge) Measuring() string {
 	if g.projects != nil {
-		return "project quotas"
+		return "project quotas, in user namespaces; walking: others' files can leave their project"
 	}
 	return fmt.Sprintf("walking: %v", g.uncounted)
 }
