@@ -87,13 +87,14 @@ VM_TEST = $(GO) run ./hack/gotest -noskip -mayskip '$(MAYSKIP)' -again -- -count
 test-cgroup2: deps build tools $(BIN)/critest $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
 	$(BIN)/vm prepare
 	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint
+	$(MAKE) --no-print-directory in-vm-critest
 
-.PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint
+.PHONY: in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint in-vm-critest
 in-vm-packages: MAYSKIP := TestRootScope
 in-vm-packages: # an emulated processor is no measure of how long reads take
 	$(BIN)/vm with $(VM_TEST) -skip TestReadsOfAFullNode $(V2)
 in-vm-daemon:
-	$(BIN)/vm with -append 'apparmor=1 security=apparmor hugepages=32' $(VM_TEST) -run '$(V2_BLACKBOX)' ./test/blackbox ./test/critest
+	$(BIN)/vm with -append 'apparmor=1 security=apparmor hugepages=32' $(VM_TEST) -run '$(V2_BLACKBOX)' ./test/blackbox
 in-vm-systemd:
 	BERTH_TEST_CGROUP_DRIVER=systemd $(BIN)/vm with -systemd $(VM_TEST) -run '$(V2_SYSTEMD)' ./oci/cgroup ./test/blackbox
 in-vm-selinux:
@@ -101,6 +102,8 @@ in-vm-selinux:
 in-vm-network: # interfaces and quotas that not every kernel has
 	GOBIN=$(CURDIR)/.cache/cni-plugins CGO_ENABLED=0 $(GO) install $(addprefix github.com/containernetworking/plugins/plugins/,main/ipvlan@v1.9.1 main/vlan@v1.9.1 ipam/host-local@v1.9.1)
 	BERTH_TEST_CNI_PLUGINS=$(CURDIR)/.cache/cni-plugins $(BIN)/vm with $(VM_TEST) -run 'TestRootVLAN|TestRootTakeOverKinds/^(ipvlan|vlan)$$|TestRootProject' ./cni ./cni/plugin/bridge ./imagestore
+in-vm-critest: # alone: its tests have bounds of their own
+	$(BIN)/vm with -append 'apparmor=1 security=apparmor' $(VM_TEST) -run TestRootAppArmor ./test/critest
 in-vm-checkpoint: # criu 3.17 fails on newer kernels
 	$(BIN)/vm with -append 'apparmor=1 security=apparmor' $(VM_TEST) -run 'Checkpoint|Restore' ./test/blackbox
 
