@@ -91,7 +91,9 @@ func setRules(c *nftables.Conn, t *nftables.Table, table string) ([]Leak, error)
 }
 
 // gone says that a thing went between the list and the look.
-func gone(err error) bool { return errors.Is(err, unix.ENOENT) }
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || err != nil && strings.HasSuffix(err.Error(), unix.ENOENT.Error()) // GetSets tells it as text
+}
 
 func tableName(t *nftables.Table) string {
 	families := map[nftables.TableFamily]string{
