@@ -10,12 +10,12 @@ import (
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
-// lull is how long nothing is set up before stocks are filled: who sets up pods one after the other, container by
+// lullTime is how long nothing is set up before stocks are filled: who sets up pods one after the other, container by
 // container, doesn't wait for the next one's.
-const lull = 8 * time.Millisecond
+const lullTime = 8 * time.Millisecond
 
-// rest is how long nothing is set up before the daemon tidies up.
-const rest = time.Second
+// restTime is how long nothing is set up before the daemon tidies up.
+const restTime = time.Second
 
 // stocks have what a pod to come will need made ahead, when nobody waits for anything: namespaces, and the directories of a
 // snapshot.
@@ -43,11 +43,11 @@ func (s *stocks) busy() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lull == nil {
-		s.lull, s.rest = time.AfterFunc(lull, s.fill), time.AfterFunc(rest, s.tidy)
+		s.lull, s.rest = time.AfterFunc(lullTime, s.fill), time.AfterFunc(restTime, s.tidy)
 		return
 	}
-	s.lull.Reset(lull)
-	s.rest.Reset(rest)
+	s.lull.Reset(lullTime)
+	s.rest.Reset(restTime)
 }
 
 // tidy puts away what the set-ups left.

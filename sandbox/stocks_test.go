@@ -48,18 +48,18 @@ func TestStocksWaitForALull(t *testing.T) {
 		s := &stocks{base: b, programs: &keptPrograms{base: b}}
 		for range 10 {
 			s.busy()
-			time.Sleep(lull - 1)
+			time.Sleep(lullTime - 1)
 			synctest.Wait()
 		}
 		if n := w.expectations(); n != 0 {
 			t.Errorf("filled %d times in the rush", n)
 		}
-		time.Sleep(rest - lull)
+		time.Sleep(restTime - lullTime)
 		synctest.Wait()
 		if n := w.expectations(); n != 1 || rested.Load() != 0 {
 			t.Errorf("after it filled %d times, rested %d times", n, rested.Load())
 		}
-		time.Sleep(10 * rest)
+		time.Sleep(10 * restTime)
 		synctest.Wait()
 		if rested.Load() != 1 {
 			t.Errorf("rested %d times", rested.Load())
