@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,8 +242,27 @@ func TestRootServeStatus(t *testing.T) {
 // A start that fails says why, and leaves neither socket nor locks.
 func TestRootServeFails(t *testing.T) {
 	p := newPlace(t)
-	if out, err := p.serve(nil, "--keeper", "/nonexistent/berth-keeper").end(nil); err == nil || !strings.Contains(out, "berth-keeper") {
-		t.Errorf("without a keeper: %v, %q", err, out)
+	config, err := os.ReadFile(p.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]struct {
+		config string
+		flags  []string
+	}{
+		"berth-keeper":       {"", []string{"--keeper", "/nonexistent/berth-keeper"}},
+		"cadvisor.socket":    {fmt.Sprintf("[cadvisor]\nsocket = %q\n", p.root), nil},
+		"listen for streams": {"[streaming]\naddress = \"192.0.2.1:0\"\n", nil}, // nobody's: RFC 5737
+	} {
+		if err := os.WriteFile(p.config, append(slices.Clone(config), c.config...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := p.serve(nil, c.flags...).end(nil); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v, %q", want, err, out)
+		}
+	}
+	if n := p.keepers(); n != 0 {
+		t.Errorf("%d keepers are left", n)
 	}
 	if _, err := os.Lstat(filepath.Join(p.state, "berth.sock")); !os.IsNotExist(err) {
 		t.Errorf("the socket is left: %v", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/cri/stream"
+	"github.com/berth-runtime/berth/cri/trace"
 	"github.com/berth-runtime/berth/imagestore"
 	"github.com/berth-runtime/berth/nri"
 	"github.com/berth-runtime/berth/oci"
@@ -136,7 +137,7 @@ func (r *rooms) openPods(ctx context.Context, cfg config, log *logrus.Logger) (e
 }
 
 // door is what the CRI door says of this daemon. What it says that the node can do has been tried.
-func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Config {
+func (r *rooms) door(ctx context.Context, cfg config, tracer *trace.Tracer, log *logrus.Logger) cri.Config {
 	users := r.pods.UserNamespaces(ctx)
 	if users != nil {
 		log.WithFields(logrus.Fields{"op": "user namespaces", "error": users}).Warn("node lacks a feature")
@@ -145,6 +146,8 @@ func (r *rooms) door(ctx context.Context, cfg config, log *logrus.Logger) cri.Co
 	own := cri.Handler{Name: sandbox.Handler, RecursiveReadOnly: attributes, UserNamespaces: users == nil}
 	return cri.Config{
 		Version:  version,
+		API:      cfg.API,
+		Tracer:   tracer,
 		Handlers: append(cri.Handlers{own}, foreignHandlers(ctx, cfg, log)...),
 		Features: cri.Features{
 			SupplementalGroupsPolicy:  works(setGroups),
