@@ -58,7 +58,7 @@ func (l *Launcher) Close() {
 	l.sheets.close()
 }
 
-// take gives a zygote to use alone, until it is given back.
+// take gives a zygote to use alone, until it is given back. A new one shares the sheets, which must be there.
 func (l *Launcher) take() (*zygote, error) {
 	l.turns <- struct{}{} // in its turn: one is given back as soon as a child exists
 	l.mu.Lock()
@@ -69,11 +69,7 @@ func (l *Launcher) take() (*zygote, error) {
 		return z, nil
 	}
 	l.mu.Unlock()
-	err := l.sheets.make()
-	var z *zygote
-	if err == nil {
-		z, err = hatchZygote()
-	}
+	z, err := hatchZygote()
 	if err != nil {
 		<-l.turns
 	}
@@ -133,26 +129,32 @@ type Child struct {
 // EAGAIN: too many processes), an id map is refused. Then there is no child. When a zygote was killed at this very
 // moment there may be one: it is in the program's cgroup, or about to fail.
 func (l *Launcher) Start(p *program.Program, files []int) (*Child, error) {
-	return l.start(p, files, nil)
+	return l.start(p, files, false)
 }
 
 // StartTimed is Start for a child that notes when it began which step: Child.Times.
 func (l *Launcher) StartTimed(p *program.Program, files []int) (*Child, error) {
-	if err := l.sheets.make(); err != nil {
-		return nil, err
-	}
-	note := l.sheets.take(len(p.Steps))
-	c, err := l.start(p, files, note)
-	if err != nil {
-		note.release()
-	}
-	return c, err
+	return l.start(p, files, true)
 }
 
-func (l *Launcher) start(p *program.Program, files []int, note *sheet) (*Child, error) {
+func (l *Launcher) start(p *program.Program, files []int, timed bool) (_ *Child, err error) {
 	if len(files) != len(p.Slots) {
 		return nil, fmt.Errorf("launch program with %d slots: %d descriptors given", len(p.Slots), len(files))
 	}
+	if err := l.sheets.make(); err != nil {
+		return nil, err
+	}
+	c := &Child{}
+	if timed {
+		c.note = l.sheets.take(len(p.Steps))
+	}
+	c.arrived = l.sheets.await()
+	defer func() {
+		if err != nil {
+			c.note.release()
+			c.arrived.end()
+		}
+	}()
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make status pipe: %w", err)
@@ -170,18 +172,11 @@ func (l *Launcher) start(p *program.Program, files []int, note *sheet) (*Child, 
 		defer unix.Close(sync[1])
 		give = append(give, sync[0])
 	}
-	err := l.sheets.make()
-	arrived := l.sheets.await()
-	var pid, pidfd int
-	if err == nil {
-		pid, pidfd, err = l.fork(p, number(len(files), mapped), give, note, arrived)
-	}
-	if err != nil {
-		arrived.end()
+	if c.PID, c.PidFD, err = l.fork(p, number(len(files), mapped), give, c.note, c.arrived); err != nil {
 		unix.Close(pipe[0])
 		return nil, err
 	}
-	c := &Child{PID: pid, PidFD: pidfd, status: os.NewFile(uintptr(pipe[0]), "launch status"), note: note, arrived: arrived}
+	c.status = os.NewFile(uintptr(pipe[0]), "launch status")
 	if mapped {
 		if err := c.mapIDs(p, sync[1]); err != nil {
 			return nil, errors.Join(err, c.abort())
@@ -212,7 +207,6 @@ func (c *Child) abort() error {
 	if errors.Is(werr, unix.ECHILD) {
 		werr = nil // somebody reaps all children; so be it
 	}
-	c.arrived.end()
 	return errors.Join(err, werr, unix.Close(c.PidFD), c.status.Close())
 }
 

@@ -1,6 +1,8 @@
 package launch
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -134,4 +136,24 @@ func TestUntimed(t *testing.T) {
 		t.Errorf("%v, %+v", err, c.Times())
 	}
 	_, _ = unix.Wait4(c.PID, nil, 0, nil)
+}
+
+// A start that fails gives back what it had of the sheets: one without a child, and one whose child is ended.
+func TestFailedStartGivesBack(t *testing.T) {
+	l := newLauncher(t)
+	long := shell("exit 0")
+	long.Data = append(long.Data, make([]byte, areaSize)...)
+	unmapped := shell("exit 0")
+	unmapped.Clone.Flags, unmapped.Clone.UIDMap = unix.CLONE_NEWUSER, "no map"
+	for want, p := range map[error]*program.Program{unix.E2BIG: long, unix.EINVAL: unmapped} {
+		if _, err := l.StartTimed(p, nil); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if n := len(l.sheets.free); n != sheetCount {
+		t.Errorf("%d of %d sheets are back", n, sheetCount)
+	}
+	if taken := bytes.Count(l.sheets.arrivals(), []byte{arrivalAwaited}); taken != 0 {
+		t.Errorf("%d arrivals are awaited", taken)
+	}
 }
