@@ -164,7 +164,7 @@ func dhcpDaemon(t *testing.T, bin, socket string) string {
 func TestRootDHCP(t *testing.T) {
 	bin := referencePlugins(t)
 	if _, err := os.Stat(filepath.Join(bin, "dhcp")); err != nil {
-		t.Skip(err)
+		t.Skip("needs the reference dhcp plugin: ", err)
 	}
 	w := newWorld(t, func(c *Config) { c.BinDirs = []string{bin} })
 	far := w.outside(t)
@@ -238,7 +238,7 @@ func (w *world) enslave(t *testing.T, port, bridge string) {
 func TestRootDHCPWithoutItsDaemon(t *testing.T) {
 	bin := referencePlugins(t)
 	if _, err := os.Stat(filepath.Join(bin, "dhcp")); err != nil {
-		t.Skip(err)
+		t.Skip("needs the reference dhcp plugin: ", err)
 	}
 	w := newWorld(t, func(c *Config) { c.BinDirs = []string{bin} })
 	w.outside(t)

@@ -218,12 +218,9 @@ func (r *podRun) makeLogDirectory() step {
 				return nil
 			}
 			err := os.Mkdir(dir, logDirectoryMode)
-			if errors.Is(err, fs.ErrNotExist) {
-				err = os.MkdirAll(dir, logDirectoryMode)
-			}
-			made = err == nil
-			if errors.Is(err, fs.ErrExist) {
-				return nil
+			made = err == nil || errors.Is(err, fs.ErrNotExist)
+			if err != nil {
+				err = os.MkdirAll(dir, logDirectoryMode) // which takes a directory that is there
 			}
 			return err
 		},
