@@ -84,7 +84,7 @@ func (o *originWriter) close() (kept bool, err error) {
 // Assemble writes the tar that the layer in dir was unpacked from. A file that isn't there, or has another size, is ErrCorrupt; other content
 // changes the tar's digest.
 func Assemble(ctx context.Context, dir string, origin io.Reader, w io.Writer) error {
-	z, err := decoder(origin, commonWindow)
+	z, err := newDecoder(origin, commonWindow)
 	if err != nil {
 		return err
 	}

@@ -45,18 +45,7 @@ func TestZstdWindows(t *testing.T) {
 			z.Close()
 		}
 	}
-	if !windows.TryAcquire(windowBudget) {
-		t.Fatal("room for windows is still held")
-	}
-	windows.Release(windowBudget)
-	z, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, content, 2*maxWindow)), "", nil)
-	if err == nil {
-		defer z.Close()
-		_, err = io.ReadAll(z)
-	}
-	if err == nil {
-		t.Error("a window of 256 MiB was accepted")
-	}
+	wantHeld(t, 0)
 }
 
 // TestZstdLargeWindowsWait: one at a time, and whoever waits says that it lives, and goes when its context ends.
@@ -99,26 +88,40 @@ func TestZstdWindowsFillTheRoom(t *testing.T) {
 	for _, z := range open {
 		z.Close()
 	}
-	if !windows.TryAcquire(windowBudget) {
-		t.Fatal("room for windows is still held")
-	}
-	windows.Release(windowBudget)
+	wantHeld(t, 0)
 }
 
-// TestSpareLarge: a large decoder is kept for the next layer, and not for long.
-func TestSpareLarge(t *testing.T) {
-	z, err := zstd.NewReader(nil)
-	if err != nil {
-		t.Fatal(err)
+// TestSpareDecoders: a decoder is kept for the next layer of such windows, makes room for others, and isn't kept for long.
+func TestSpareDecoders(t *testing.T) {
+	p := newDecoderPool()
+	take := func(window uint64) *decoder {
+		t.Helper()
+		d, err := p.take(t.Context(), window, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
 	}
-	var s spare
-	s.keep(z)
-	if s.take() != z || s.take() != nil {
-		t.Error("it wasn't kept, or twice")
+	large, small := take(64<<20), (*decoder)(nil)
+	p.give(large)
+	if again := take(64 << 20); again != large {
+		t.Error("another large one was made")
 	}
-	s.keep(z)
+	p.give(large)
+	if small = take(1); len(p.spare) != 0 {
+		t.Error("the large one stayed beside another")
+	}
+	second := take(commonWindow)
+	p.give(small)
+	p.give(second)
+	if d := take(2 << 20); d != small || len(p.spare) != 1 {
+		t.Errorf("it wasn't kept: %d are spare", len(p.spare))
+	}
+	p.give(small)
 	time.Sleep(spareTime + time.Second)
-	if s.take() != nil {
-		t.Error("it is still there")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spare) != 0 || p.used != 0 {
+		t.Errorf("%d are still there, %d bytes are used", len(p.spare), p.used)
 	}
 }
