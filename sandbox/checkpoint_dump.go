@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
+	"github.com/moby/sys/mountinfo"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berth-runtime/berth/oci/criu"
@@ -85,31 +87,27 @@ func externalMounts(s *specs.Spec, pid int) []string {
 			roots = append(roots, m.Destination)
 		}
 	}
-	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", pid))
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil { // it has ended, which the dump will find
 		return roots
 	}
-	seen := map[string]bool{}
+	defer f.Close()
+	mounts, err := mountinfo.GetMountsFromReader(f, func(m *mountinfo.Info) (skip, stop bool) {
+		return !slices.ContainsFunc(roots, func(root string) bool {
+			return m.Mountpoint == root || strings.HasPrefix(m.Mountpoint, root+"/")
+		}), false
+	})
+	if err != nil {
+		return roots
+	}
 	var out []string
-	for line := range strings.Lines(string(mounts)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || seen[fields[1]] {
-			continue
-		}
-		at := unescape.Replace(fields[1])
-		for _, root := range roots {
-			if at == root || strings.HasPrefix(at, root+"/") {
-				seen[fields[1]] = true
-				out = append(out, at)
-				break
-			}
+	for _, m := range mounts {
+		if !slices.Contains(out, m.Mountpoint) { // one may cover another
+			out = append(out, m.Mountpoint)
 		}
 	}
 	return out
 }
-
-// unescape undoes what proc(5) does to blanks in the names of mount points.
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // describe writes what others, and a restore, want to know of the container.
 func (d *dump) describe() error {

@@ -148,23 +148,16 @@ func standardStreams(pid int) ([]string, error) {
 	return names, nil
 }
 
-// outsideFile is criu's name of a file that isn't in the tree's mounts; both numbers are hexadecimal.
+// outsideFile is criu's name of a file that isn't in the tree's mounts; both numbers are hexadecimal. STATX_MNT_ID needs Linux 5.8.
 func outsideFile(pid, fd int) (string, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
-	if err != nil {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/fd/%d", pid, fd), 0, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
 		return "", err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, fd), &st); err != nil {
-		return "", err
+	if st.Mask&unix.STATX_MNT_ID == 0 {
+		return "", errors.New("the kernel doesn't tell its mount")
 	}
-	for line := range strings.Lines(string(text)) {
-		if mount, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(mount))
-			return fmt.Sprintf("file[%x:%x]", n, st.Ino), err
-		}
-	}
-	return "", fmt.Errorf("no mnt_id in %q", text)
+	return fmt.Sprintf("file[%x:%x]", st.Mnt_id, st.Ino), nil
 }
 
 // dumpSteps are what criu tells of while it dumps.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,25 +38,16 @@ func (t *Tool) RestoreCommand(ctx context.Context, r Restore) ([]string, error) 
 	}
 	args := []string{path, "restore", "--restore-detached", "--leave-stopped", "--images-dir", r.Images, "--work-dir", r.Work,
 		"--log-file", RestoreLog, "-v4", "--root", r.Root, "--pidfile", r.PIDFile, "--manage-cgroups=ignore", "--tcp-close", "--file-locks"}
-	for _, destination := range sortedKeys(r.Mounts) {
+	for _, destination := range slices.Sorted(maps.Keys(r.Mounts)) {
 		args = append(args, "--external", fmt.Sprintf("mnt[%s]:%s", destination, r.Mounts[destination]))
 	}
-	for _, kind := range sortedKeys(r.Join) {
+	for _, kind := range slices.Sorted(maps.Keys(r.Join)) {
 		args = append(args, "--join-ns", kind+":"+r.Join[kind])
 	}
-	for _, name := range sortedKeys(r.Inherit) {
+	for _, name := range slices.Sorted(maps.Keys(r.Inherit)) {
 		args = append(args, "--inherit-fd", fmt.Sprintf("fd[%d]:%s", r.Inherit[name], name))
 	}
 	return args, nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // StandardStreams reads what the first three descriptors of a dump were; "" for one that was closed, or that the dump has itself.
