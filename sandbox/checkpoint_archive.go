@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -22,7 +21,11 @@ func writeArchive(ctx context.Context, dir, location string) (err error) {
 			err = errors.Join(fmt.Errorf("write archive: %w", err), f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	if err := packDirectory(ctx, dir, f); err != nil {
+	out := tar.NewWriter(writerUntil{ctx, f})
+	if err := out.AddFS(os.DirFS(dir)); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -35,39 +38,15 @@ func writeArchive(ctx context.Context, dir, location string) (err error) {
 	return nil
 }
 
-// packDirectory writes the regular files below dir, and its directories, to a tar.
-func packDirectory(ctx context.Context, dir string, w io.Writer) error {
-	out := tar.NewWriter(w)
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		header, err := tar.FileInfoHeader(info, "")
-		if err != nil {
-			return err
-		}
-		header.Name = path[len(dir)+1:]
-		header.Uname, header.Gname = "", ""
-		if err := out.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
-			return err
-		}
-		in, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		_, err = io.Copy(out, in)
-		return err
-	})
-	if err != nil {
-		return err
+// writerUntil writes until ctx ends.
+type writerUntil struct {
+	ctx context.Context
+	to  io.Writer
+}
+
+func (w writerUntil) Write(b []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
 	}
-	return out.Close()
+	return w.to.Write(b)
 }
