@@ -41,13 +41,9 @@ func (ck *checkpoints) CheckpointContainer(ctx context.Context, id, location str
 	if timeout <= 0 {
 		timeout = checkpointTime
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, time.Until(deadline))
-	}
 	key := "checkpoint container " + c.id + " to " + location
-	// It returns only when the container runs on: so the work is waited for, which ends with its own limit.
-	_, err = ck.tasks.do(context.WithoutCancel(ctx), key, timeout, func(ctx context.Context) (string, error) {
-		return "", timedOut(ctx, ck.checkpoint(ctx, c, location))
+	_, err = ck.tasks.toTheEnd(ctx, key, timeout, func(ctx context.Context) (string, error) {
+		return "", ck.checkpoint(ctx, c, location)
 	})
 	if err != nil {
 		return fmt.Errorf("checkpoint container %s: %w", c.config.Metadata.Name, err)
@@ -55,12 +51,26 @@ func (ck *checkpoints) CheckpointContainer(ctx context.Context, id, location str
 	return nil
 }
 
-// timedOut makes the end of a work's time an ErrTimeout.
-func timedOut(ctx context.Context, err error) error {
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errors.Join(ErrTimeout, err)
+// toTheEnd is do that waits for the work's end, whatever becomes of the client: when it returns containers run on, and of what failed nothing
+// is left. The work has until ctx's deadline, or for as long as limit if that is shorter; limit 0 stands for checkpointTime where
+// ctx has no deadline. ErrTimeout when that was too short.
+func (t *tasks) toTheEnd(ctx context.Context, key string, limit time.Duration, work func(context.Context) (string, error)) (string, error) {
+	deadline, ok := ctx.Deadline()
+	switch {
+	case ok && limit == 0:
+		limit = time.Until(deadline)
+	case ok:
+		limit = min(limit, time.Until(deadline))
+	case limit == 0:
+		limit = checkpointTime
 	}
-	return err
+	return t.do(context.WithoutCancel(ctx), key, limit, func(ctx context.Context) (string, error) {
+		value, err := work(ctx)
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = errors.Join(ErrTimeout, err)
+		}
+		return value, err
+	})
 }
 
 // checkLocation refuses what can't become an archive.

@@ -13,6 +13,7 @@ import (
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -35,13 +36,9 @@ func (ck *checkpoints) CheckpointPod(ctx context.Context, id, output string, con
 	if err != nil {
 		return err
 	}
-	limit := checkpointTime
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = time.Until(deadline)
-	}
 	key := fmt.Sprintf("checkpoint pod %s to %s of %q", p.id, output, containers)
-	_, err = ck.tasks.do(context.WithoutCancel(ctx), key, limit, func(ctx context.Context) (string, error) {
-		return "", timedOut(ctx, ck.checkpointPod(ctx, p, output, containers))
+	_, err = ck.tasks.toTheEnd(ctx, key, 0, func(ctx context.Context) (string, error) {
+		return "", ck.checkpointPod(ctx, p, output, containers)
 	})
 	if err != nil {
 		return fmt.Errorf("checkpoint pod %s: %w", p.title(), err)
@@ -143,26 +140,16 @@ func (ck *checkpoints) selected(p *pod, ids []string) ([]*container, error) {
 
 // dumpTogether dumps containers at one moment.
 func (ck *checkpoints) dumpTogether(ctx context.Context, output string, containers []*container) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	group, ctx := errgroup.WithContext(ctx)
 	seized, captured := newMeeting(len(containers)), newMeeting(len(containers))
-	errs := make([]error, len(containers))
-	var wg sync.WaitGroup
-	for i, c := range containers {
-		wg.Go(func() { // ends with the dump, which ends when another fails
-			errs[i] = guarded(func() error {
+	for _, c := range containers {
+		group.Go(func() error { // ends with the dump, which ends when another fails
+			return guarded(func() error {
 				return ck.dumpInto(ctx, output, c, func() error { return seized.wait(ctx) }, func() error { return captured.wait(ctx) })
 			})
-			if errs[i] != nil {
-				cancel(errs[i])
-			}
 		})
 	}
-	wg.Wait()
-	if ctx.Err() != nil { // the first error; the others' are that it happened
-		return context.Cause(ctx)
-	}
-	return nil
+	return group.Wait() // the first error; the others' are that it happened
 }
 
 func (ck *checkpoints) dumpInto(ctx context.Context, output string, c *container, seized, captured func() error) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"github.com/sirupsen/logrus"
@@ -32,15 +31,9 @@ func (rs *restores) RestorePod(ctx context.Context, dir string, config *spec.Pod
 	if err != nil {
 		return "", nil, err
 	}
-	limit := checkpointTime
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = time.Until(deadline)
-	}
 	key := fmt.Sprintf("restore pod %#v from %s", config.Metadata, dir)
-	// Waited for to its end: after an error nothing is left when it returns.
-	id, err := rs.tasks.do(context.WithoutCancel(ctx), key, limit, func(ctx context.Context) (string, error) {
-		id, err := rs.restorePod(ctx, config, containers, archives)
-		return id, timedOut(ctx, err)
+	id, err := rs.tasks.toTheEnd(ctx, key, 0, func(ctx context.Context) (string, error) {
+		return rs.restorePod(ctx, config, containers, archives)
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("restore pod %s/%s: %w", config.Metadata.Namespace, config.Metadata.Name, err)
