@@ -44,6 +44,15 @@ func counter(t *testing.T, name string) (config *cri.ContainerConfig, volume str
 	return config, volume
 }
 
+// counted is a counter that counts, in a pod.
+func counted(t *testing.T, d *harness.Daemon, pod *harness.Pod, name string) *harness.Container {
+	t.Helper()
+	config, _ := counter(t, name)
+	c := pod.Run(config)
+	d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
+	return c
+}
+
 // moves waits until a counter has gone on.
 func moves(d *harness.Daemon, c *harness.Container) {
 	before := c.Exec("tail -n 1 /var/own/count")
@@ -181,11 +190,7 @@ func TestRootCheckpointRefusals(t *testing.T) {
 // A checkpoint that takes too long leaves nothing, and the container runs on.
 func TestRootCheckpointTooLate(t *testing.T) {
 	d := withCRIU(t)
-	pod := d.RunPod(d.PodConfig("late"))
-	config, _ := counter(t, "counts")
-	c := pod.Run(config)
-	d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
-	dir := t.TempDir()
+	c, dir := counted(t, d, d.RunPod(d.PodConfig("late")), "counts"), t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	_, err := d.Runtime.CheckpointContainer(ctx, &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: filepath.Join(dir, "x.tar")})
@@ -199,12 +204,7 @@ func TestRootCheckpointTooLate(t *testing.T) {
 func TestRootCheckpointPod(t *testing.T) {
 	d := withCRIU(t)
 	pod := d.RunPod(d.PodConfig("pair"))
-	first, _ := counter(t, "first")
-	second, _ := counter(t, "second")
-	a, b := pod.Run(first), pod.Run(second)
-	for _, c := range []*harness.Container{a, b} {
-		d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
-	}
+	a, b := counted(t, d, pod, "first"), counted(t, d, pod, "second")
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -229,11 +229,7 @@ func TestRootCheckpointPod(t *testing.T) {
 // When the daemon dies amid a checkpoint, the container goes on, and nothing is left of it.
 func TestRootCheckpointOfAKilledDaemon(t *testing.T) {
 	d := withCRIU(t)
-	pod := d.RunPod(d.PodConfig("survives"))
-	config, _ := counter(t, "counts")
-	c := pod.Run(config)
-	d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
-	dir := t.TempDir()
+	c, dir := counted(t, d, d.RunPod(d.PodConfig("survives")), "counts"), t.TempDir()
 	answer := make(chan error, 1)
 	go func() { // ends with the daemon
 		_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: filepath.Join(dir, "x.tar")})

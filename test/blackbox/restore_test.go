@@ -219,17 +219,12 @@ func TestRootRestoreMismatch(t *testing.T) {
 func TestRootRestorePod(t *testing.T) {
 	d := withCRIU(t)
 	pod := d.RunPod(d.PodConfig("pair"))
-	first, volume := counter(t, "first")
-	second, _ := counter(t, "second")
-	a, b := pod.Run(first), pod.Run(second)
-	for _, c := range []*harness.Container{a, b} {
-		d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
-	}
+	a, b := counted(t, d, pod, "first"), counted(t, d, pod, "second")
 	dir := t.TempDir()
 	_, err := d.Runtime.CheckpointPod(t.Context(), &cri.CheckpointPodRequest{PodSandboxId: pod.ID, OutputPath: dir, ContainerIds: []string{a.ID, b.ID}})
 	check(t, err)
 	counted := a.Exec("tail -n 1 /var/own/count")
-	request := &cri.RestorePodRequest{CheckpointPath: dir, Config: pod.Config, ContainerConfigs: []*cri.ContainerConfig{second, first}}
+	request := &cri.RestorePodRequest{CheckpointPath: dir, Config: pod.Config, ContainerConfigs: []*cri.ContainerConfig{b.Config, a.Config}}
 	_, err = d.Runtime.RestorePod(t.Context(), request)
 	wantError(t, err, codes.AlreadyExists, pod.ID)
 	moves(d, a) // and was left alone
@@ -244,7 +239,7 @@ func TestRootRestorePod(t *testing.T) {
 	want(t, "the first name", got.RestoredContainers[0].Name, "second")
 	restored := d.Restored(got.PodSandboxId, request.Config)
 	for _, r := range got.RestoredContainers {
-		c := restored.Restored(r.ContainerId, first)
+		c := restored.Restored(r.ContainerId, a.Config)
 		want(t, "state before the start", c.Status().State, cri.ContainerState_CONTAINER_CREATED)
 		want(t, "name", c.Status().Metadata.Name, r.Name)
 		c.Start()
@@ -255,7 +250,7 @@ func TestRootRestorePod(t *testing.T) {
 		}
 		want(t, "address", strings.Contains(c.Exec("ip addr show eth0"), restored.IP()), true)
 		if r.Name == "first" {
-			check(t, os.WriteFile(filepath.Join(volume, "exit"), []byte("9"), 0o600))
+			check(t, os.WriteFile(filepath.Join(a.Config.Mounts[0].HostPath, "exit"), []byte("9"), 0o600))
 			want(t, "exit code", c.Wait().ExitCode, 9)
 		}
 	}
