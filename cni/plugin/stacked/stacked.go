@@ -74,9 +74,6 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	if mac, err = p.make(conf, c, master); err != nil {
 		return nil, err
 	}
-	if p.kind != VLAN {
-		p.announce(c)
-	}
 	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}
 	if looks {
 		if err := on.Configure(&types100.Result{}); err != nil {
@@ -85,6 +82,8 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		if result, err = p.addresses(ctx, conf, c, previous); err != nil {
 			return nil, err
 		}
+	} else if p.kind != VLAN {
+		on.Notify()
 	}
 	result.Interfaces = []*types100.Interface{{Name: c.IfName, Mac: mac, Sandbox: c.NetNS}}
 	result.DNS = conf.DNS
@@ -181,12 +180,6 @@ func (p *Plugin) make(conf *config, c *plugin.Call, master netlink.Link) (string
 		return "", fmt.Errorf("interface %s: gone while it was set up", c.IfName)
 	}
 	return l.Attrs().HardwareAddr.String(), nil
-}
-
-// announce has the kernel tell the neighbours of the interface's addresses: they may know another holder. It fails without IPv6.
-func (p *Plugin) announce(c *plugin.Call) {
-	_ = p.sysctls.Set(c.Pod, "net/ipv4/conf/"+c.IfName, link.Sysctl{Name: "arp_notify", Value: "1"})
-	_ = p.sysctls.Set(c.Pod, "net/ipv6/conf/"+c.IfName, link.Sysctl{Name: "ndisc_notify", Value: "1"})
 }
 
 // Del removes the interface, if it is one of the plugin's, and gives its addresses back.
