@@ -65,7 +65,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		if v, err = p.addPair(conf, c, br, macFor(conf, result)); err != nil {
 			return nil, err
 		}
-		if err := p.setUp(ctx, conf, c, v, result); err != nil {
+		if err := p.setUp(ctx, conf, c, v, podif.Interface.Expect); err != nil {
 			return nil, err
 		}
 	}
@@ -85,7 +85,8 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 		{Name: v.host, Mac: v.hostMAC.String()},
 		{Name: v.pod, Mac: v.podMAC.String(), Sandbox: c.NetNS},
 	}
-	if err := p.setUp(ctx, conf, c, v, result); err != nil {
+	configure := func(on podif.Interface) error { return on.Configure(result) }
+	if err := p.setUp(ctx, conf, c, v, configure); err != nil {
 		return nil, err
 	}
 	if err := p.serve(ctx, conf, c, v, gateways, result); err != nil {
@@ -110,12 +111,12 @@ func macFor(conf *config, result *types100.Result) net.HardwareAddr {
 	return link.RandomMAC()
 }
 
-// setUp brings the pair up: the container's end first, with all that it has. When the host's end follows, there is a carrier at once, and
+// setUp brings the pair up: the container's end first, as configure does, with all that it has. When the host's end follows, there is a carrier at once, and
 // the kernel need not take the port out of the bridge and in again.
-func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, v *pair, result *types100.Result) error {
+func (p *Plugin) setUp(ctx context.Context, conf *config, c *plugin.Call, v *pair, configure func(podif.Interface) error) error {
 	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Index: v.podIndex, Sysctls: &p.sysctls, DAD: conf.EnableDAD}
 	if !conf.DisableContainerInterface {
-		if err := on.Configure(result); err != nil {
+		if err := configure(on); err != nil {
 			return err
 		}
 	}

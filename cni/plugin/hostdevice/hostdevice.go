@@ -127,7 +127,7 @@ func (p *Plugin) Add(ctx context.Context, c *plugin.Call) (*types100.Result, err
 	}
 	on := podif.Interface{Pod: c.Pod, Name: c.IfName, Sysctls: p.sysctls, Routers: true}
 	if looks {
-		if err := on.Configure(&types100.Result{}); err != nil {
+		if err := on.Expect(); err != nil {
 			return nil, err
 		}
 		if result, err = allocate(ctx, conf, c); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -41,7 +42,7 @@ func (i Interface) Configure(result *types100.Result) error {
 	}
 	v6 := slices.ContainsFunc(addrs, func(a netip.Prefix) bool { return a.Addr().Is6() })
 	if v6 {
-		if err := i.Sysctls.Set(i.Pod, "net/ipv6/conf/"+i.Name, i.sysctls()...); err != nil {
+		if err := i.prepare6(); err != nil {
 			return err
 		}
 	}
@@ -58,6 +59,20 @@ func (i Interface) Configure(result *types100.Result) error {
 		return fmt.Errorf("interface %s: %w", i.Name, err)
 	}
 	return nil
+}
+
+// Expect brings the interface up without addresses, for an IPAM plugin that looks for it and may give some of IPv6; Configure follows, with
+// them. What they need is there before the kernel gives the interface a link-local one and hears its neighbours. A kernel without IPv6 does
+// neither.
+func (i Interface) Expect() error {
+	if err := i.prepare6(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return i.Configure(&types100.Result{})
+}
+
+func (i Interface) prepare6() error {
+	return i.Sysctls.Set(i.Pod, "net/ipv6/conf/"+i.Name, i.sysctls()...)
 }
 
 // sysctls are what the interface needs before it comes up, when it has IPv6 addresses: no duplicate address detection for the

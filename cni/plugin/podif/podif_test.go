@@ -131,6 +131,9 @@ func TestRootConfigureSaysWhatFailed(t *testing.T) {
 	if err := on.Configure(&types100.Result{}); err == nil {
 		t.Error("an interface that is not there is configured")
 	}
+	if err := on.Expect(); err == nil {
+		t.Error("an interface that is not there is brought up")
+	}
 	on.Name = "lo"
 	err := on.Configure(&types100.Result{
 		IPs: []*types100.IPConfig{{Address: address("10.0.0.2/24")}}, Routes: []*types.Route{route("10.9.0.0/16", "192.0.2.1")},
