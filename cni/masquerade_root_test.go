@@ -16,12 +16,7 @@ import (
 // outside joins another machine to the host: 192.0.2.1 is the host, 192.0.2.2 the other, which has no route to pods.
 func (w *world) outside(t testing.TB) *link.Space {
 	t.Helper()
-	path, _ := linktest.Pod(t)
-	far := linktest.Open(t, path)
-	err := linktest.AddVeth(w.host, link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "eth0", PodMAC: link.RandomMAC()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	far, _ := linktest.Joined(t, w.host, "uplink")
 	for space, end := range map[*link.Space][2]string{w.host: {"uplink", "192.0.2.1/24"}, far: {"eth0", "192.0.2.2/24"}} {
 		l, err := space.Link(end[0])
 		if err != nil {

@@ -208,18 +208,7 @@ func TestRootGatewayAddress(t *testing.T) {
 	b.add(b.call("c", conf))
 	b.ips = []string{"10.1.0.2/24"}
 	b.add(b.call("d", `"forceAddress":true,`+conf))
-	br, _ := b.host.Link("cni0")
-	have, err := b.host.Addresses(br.Attrs().Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for _, a := range have {
-		if !a.Prefix.Addr().IsLinkLocalUnicast() {
-			list = append(list, a.Prefix.String())
-		}
-	}
-	if len(list) != 3 || list[0] != "10.1.0.1/24" {
+	if list := b.addresses(); len(list) != 3 || list[0] != "10.1.0.1/24" {
 		t.Errorf("addresses %v", list)
 	}
 }

@@ -19,6 +19,22 @@ func (b *bed) bridgeNow() *netlink.Bridge {
 	return l.(*netlink.Bridge)
 }
 
+// addresses are the bridge's, without the link-local one.
+func (b *bed) addresses() []string {
+	b.t.Helper()
+	have, err := b.host.Addresses(b.bridgeNow().Index)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var list []string
+	for _, a := range have {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() {
+			list = append(list, a.Prefix.String())
+		}
+	}
+	return list
+}
+
 // TestRootPortsHaveTheBridgesMAC: what the kernel does for a port that joins grows with the addresses that the bridge's table has of its own,
 // so that is one, whatever the number of ports, and it stays when ports go.
 func TestRootPortsHaveTheBridgesMAC(t *testing.T) {

@@ -24,10 +24,7 @@ func TestRootRoutesOfTheHost(t *testing.T) {
 		{"fd00::/16", 0, false},
 	} {
 		b := newBed(t)
-		far := linktest.Open(t, func() string { path, _ := linktest.Pod(t); return path }())
-		if err := linktest.AddVeth(b.host, link.Veth{Name: "uplink", MAC: link.RandomMAC(), Pod: far, PodName: "far", PodMAC: link.RandomMAC()}); err != nil {
-			t.Fatal(err)
-		}
+		linktest.Joined(t, b.host, "uplink")
 		if err := linktest.UpPort(b.host, "uplink", link.Port{}); err != nil {
 			t.Fatal(err)
 		}

@@ -98,17 +98,7 @@ func TestRootForceAddress(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	b.add(b.call("c", `"isGateway":true,"forceAddress":true,"ipam":{"type":"x"}`))
-	have, err := b.host.Addresses(b.bridgeNow().Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for _, a := range have {
-		if !a.Prefix.Addr().IsLinkLocalUnicast() {
-			list = append(list, a.Prefix.String())
-		}
-	}
-	if got := strings.Join(list, " "); got != "10.0.0.1/25 fd00::1/64" {
+	if got := strings.Join(b.addresses(), " "); got != "10.0.0.1/25 fd00::1/64" {
 		t.Errorf("addresses %q", got)
 	}
 }

@@ -18,18 +18,13 @@ import (
 // TestRootCheck holds an interface against results that differ from it in one thing each.
 func TestRootCheck(t *testing.T) {
 	host := linktest.Host(t)
-	path, _ := linktest.Pod(t)
-	pod := linktest.Open(t, path)
-	mac := link.RandomMAC()
-	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: mac}); err != nil {
-		t.Fatal(err)
-	}
+	pod, mac := linktest.Joined(t, host, "v0")
 	result := func(change func(*types100.Result)) *types100.Result {
 		zero, table := 0, 300
 		elsewhere := route("192.0.2.0/24", "10.0.0.1")
 		elsewhere.Table = &table
 		r := &types100.Result{
-			Interfaces: []*types100.Interface{{Name: "eth0", Mac: mac.String(), Sandbox: path}, {Name: "v0", Mac: "02:00:00:00:00:01"}},
+			Interfaces: []*types100.Interface{{Name: "eth0", Mac: mac.String(), Sandbox: "x"}, {Name: "v0", Mac: "02:00:00:00:00:01"}},
 			IPs:        []*types100.IPConfig{{Address: address("10.0.0.2/24"), Interface: &zero}, {Address: address("fd00::2/64")}},
 			Routes:     []*types.Route{route("0.0.0.0/0", "10.0.0.1"), route("198.51.100.0/24", ""), elsewhere},
 		}

@@ -57,11 +57,7 @@ func TestAddressesRefusesWhatIsNone(t *testing.T) {
 // TestRootConfigure also proves that the addresses can be asked for when Reachable returns.
 func TestRootConfigure(t *testing.T) {
 	host := linktest.Host(t)
-	path, _ := linktest.Pod(t)
-	pod := linktest.Open(t, path)
-	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
-		t.Fatal(err)
-	}
+	pod, _ := linktest.Joined(t, host, "v0")
 	if err := linktest.UpPort(host, "v0", link.Port{}); err != nil {
 		t.Fatal(err)
 	}
@@ -105,11 +101,7 @@ func TestRootConfigure(t *testing.T) {
 // TestRootReachableKnowsWhenNotToWait: no group is joined by lo, for another's address, or by an interface that is not there.
 func TestRootReachableKnowsWhenNotToWait(t *testing.T) {
 	host := linktest.Host(t)
-	path, _ := linktest.Pod(t)
-	pod := linktest.Open(t, path)
-	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
-		t.Fatal(err)
-	}
+	pod, _ := linktest.Joined(t, host, "v0")
 	if err := linktest.AddAddress(pod, 1, netip.MustParsePrefix("fd00::2/64")); err != nil {
 		t.Fatal(err)
 	}

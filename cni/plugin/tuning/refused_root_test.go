@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/berth-runtime/berth/cni/plugin"
-	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
@@ -17,12 +16,7 @@ import (
 // TestRootRefused: what the kernel does not take is named, with its value, and Del puts back what was changed before it.
 func TestRootRefused(t *testing.T) {
 	host := linktest.Host(t)
-	path, _ := linktest.Pod(t)
-	pod := linktest.Open(t, path)
-	mac := link.RandomMAC()
-	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: mac}); err != nil {
-		t.Fatal(err)
-	}
+	pod, mac := linktest.Joined(t, host, "v0")
 	dir := t.TempDir()
 	call := func(ifName, keys string) *plugin.Call {
 		return &plugin.Call{Container: "c", IfName: ifName, Pod: pod, Config: []byte(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net","type":"tuning","dataDir":%q,%s,

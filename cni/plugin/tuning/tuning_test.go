@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/berth-runtime/berth/cni/plugin"
-	"github.com/berth-runtime/berth/cni/plugin/link"
 	"github.com/berth-runtime/berth/cni/plugin/link/linktest"
 	"github.com/berth-runtime/berth/cni/plugin/podif"
 )
@@ -80,11 +79,7 @@ func TestAllowlist(t *testing.T) {
 // TestRootTuning changes an interface and puts it back; what else it does is held against the reference plugin in package cni.
 func TestRootTuning(t *testing.T) {
 	host := linktest.Host(t)
-	path, _ := linktest.Pod(t)
-	pod := linktest.Open(t, path)
-	if err := linktest.AddVeth(host, link.Veth{Name: "v0", MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: link.RandomMAC()}); err != nil {
-		t.Fatal(err)
-	}
+	pod, _ := linktest.Joined(t, host, "v0")
 	dir := t.TempDir()
 	call := &plugin.Call{Container: "c", IfName: "eth0", Pod: pod, Config: []byte(`{"cniVersion":"1.0.0","name":"net","type":"tuning","dataDir":"` + dir + `",
 		"mtu":1234,"mac":"02:00:00:00:00:07","sysctl":{"net.ipv4.conf.IFNAME.arp_filter":"1"},

@@ -5,6 +5,7 @@ package linktest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -97,6 +98,17 @@ func AddVeth(s *link.Space, v link.Veth) error {
 	b := s.Batch()
 	b.AddVeth(v)
 	return b.Run()
+}
+
+// Joined makes a namespace that is joined to host by a pair: name there, eth0 in it with the MAC address that is returned, both ends down.
+func Joined(t testing.TB, host *link.Space, name string) (*link.Space, net.HardwareAddr) {
+	t.Helper()
+	path, _ := Pod(t)
+	pod, mac := Open(t, path), link.RandomMAC()
+	if err := AddVeth(host, link.Veth{Name: name, MAC: link.RandomMAC(), Pod: pod, PodName: "eth0", PodMAC: mac}); err != nil {
+		t.Fatal(err)
+	}
+	return pod, mac
 }
 
 // UpPort brings the host's end of a pair up as a port of a bridge.
