@@ -27,10 +27,11 @@ func (t *traced) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ha
 	for key, value := range about(req, resp) {
 		t.tracer.Describe(ctx, key, value)
 	}
-	for _, m := range t.timeline(req, resp, err) {
-		// A try that joined an earlier one's work took part in its end only.
-		if m.At+m.Took <= time.Since(begin) {
-			t.tracer.Step(ctx, m.What, begin.Add(m.At), m.Took)
+	moments, began := t.timeline(req, resp, err)
+	for _, m := range moments {
+		// What had begun before is another's: of a try that this one joined, or that had brought it up long ago.
+		if from := began.Add(m.At); !from.Before(begin) {
+			t.tracer.Step(ctx, m.What, from, m.Took)
 		}
 	}
 	return resp, err
@@ -58,19 +59,19 @@ func about(req, resp any) map[string]string {
 	return out
 }
 
-// timeline is how something was brought up; empty for other requests.
-func (t *traced) timeline(req, resp any, failed error) []sandbox.Moment {
+// timeline is how what a request is about was brought up, and from when on; empty for requests that bring nothing up.
+func (t *traced) timeline(req, resp any, failed error) ([]sandbox.Moment, time.Time) {
 	switch r := req.(type) {
 	case *v1.RunPodSandboxRequest:
 		if run, ok := resp.(*v1.RunPodSandboxResponse); ok && failed == nil {
 			if d, err := t.pods.PodDetails(run.PodSandboxId); err == nil { // otherwise it is gone again
-				return d.Times["run"]
+				return d.Times["run"], d.Began["run"]
 			}
 		}
 	case *v1.StartContainerRequest:
 		if d, err := t.containers.ContainerDetails(r.ContainerId); err == nil { // otherwise there is none
-			return d.Times["start"]
+			return d.Times["start"], d.Began["start"]
 		}
 	}
-	return nil
+	return nil, time.Time{}
 }

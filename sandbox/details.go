@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -31,6 +31,7 @@ type ContainerDetails struct {
 	// Times are timelines: "create", and "start" once it has been started. They may be lost, with the
 	// daemon that brought it up.
 	Times map[string][]Moment
+	Began map[string]time.Time // when each of Times did; empty before the start
 }
 
 // PodDetails is what is known of a pod beyond its PodInfo.
@@ -40,7 +41,8 @@ type PodDetails struct {
 	Runtime    string // as ContainerDetails.Runtime
 	Files      string // the directory of what is mounted in its containers: hosts, hostname, resolv.conf
 	Namespaces map[specs.LinuxNamespaceType]string
-	Times      map[string][]Moment // "run"
+	Times      map[string][]Moment  // "run"
+	Began      map[string]time.Time // as ContainerDetails.Began
 }
 
 // ContainerDetails returns the details of a container.
@@ -51,7 +53,7 @@ func (d *details) ContainerDetails(id string) (*ContainerDetails, error) {
 	}
 	out := &ContainerDetails{SnapshotKey: c.id, Handler: handlerOf(c.pod.config), Runtime: d.runtimePath(c.pod.config)}
 	out.Spec, out.NoSpec = d.builder.specOf(c)
-	if out.Times, err = d.times(c.pod, c.id); err != nil {
+	if out.Times, out.Began, err = d.times(c.pod, c.id); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, err)
 	}
 	if out.Times == nil && c.created != nil { // not started yet
@@ -77,7 +79,7 @@ func (d *details) PodDetails(id string) (*PodDetails, error) {
 		return nil, err
 	}
 	out := &PodDetails{Handler: handlerOf(p.config), Runtime: d.runtimePath(p.config), Files: d.cfg.podFiles(p.id), Namespaces: map[specs.LinuxNamespaceType]string{}}
-	if out.Times, err = d.times(p, runTimeline); err != nil {
+	if out.Times, out.Began, err = d.times(p, runTimeline); err != nil {
 		return nil, fmt.Errorf("pod %s: %w", p.id, err)
 	}
 	if p.state() != PodReady {
@@ -107,11 +109,11 @@ func (d *details) runtimePath(config *spec.Pod) string {
 	return d.cfg.Runtimes[config.RuntimeHandler].Path
 }
 
-// times are the timelines that are kept under a name; nil when nothing is.
-func (d *details) times(p *pod, name string) (map[string][]Moment, error) {
+// times are the timelines that are kept under a name, and when each began; nil when nothing is.
+func (d *details) times(p *pod, name string) (map[string][]Moment, map[string]time.Time, error) {
 	kept, err := d.programs.readProgram(p, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return maps.Clone(kept.Times), err
+	return kept.Times, kept.Began, err
 }

@@ -46,9 +46,10 @@ type programs struct {
 
 // keptHead is what is kept beside a program's text.
 type keptHead struct {
-	What     string              `json:"what,omitempty"` // "container web of pod default/site, image …"
-	Launched string              `json:"launched,omitempty"`
-	Times    map[string][]Moment `json:"times,omitempty"` // timelines by what was done: create, start, run
+	What     string               `json:"what,omitempty"` // "container web of pod default/site, image …"
+	Launched string               `json:"launched,omitempty"`
+	Times    map[string][]Moment  `json:"times,omitempty"` // timelines by what was done: create, start, run
+	Began    map[string]time.Time `json:"began,omitempty"` // each of them; an older daemon kept none
 }
 
 // keptProgram is what is kept of one launch.
@@ -77,10 +78,10 @@ type freshProgram struct {
 }
 
 func (f *freshProgram) kept() keptProgram {
-	k := keptProgram{keptHead: keptHead{What: f.note.what, Launched: f.launched, Times: map[string][]Moment{}}}
+	k := keptProgram{keptHead: keptHead{What: f.note.what, Launched: f.launched, Times: map[string][]Moment{}, Began: map[string]time.Time{}}}
 	for what, w := range f.note.watches {
 		if t := w.timeline(); len(t) > 0 {
-			k.Times[what] = t
+			k.Times[what], k.Began[what] = t, w.at
 		}
 	}
 	if f.launch.program == nil {

@@ -23,6 +23,7 @@ type Moment struct {
 // notes nothing.
 type stopwatch struct {
 	began int64 // as launch.Now
+	at    time.Time
 
 	mu       sync.Mutex
 	laps     []lap
@@ -42,7 +43,7 @@ type timedLaunch struct {
 	ordered, done int64 // in the daemon
 }
 
-func startWatch() *stopwatch { return &stopwatch{began: launch.Now()} }
+func startWatch() *stopwatch { return &stopwatch{began: launch.Now(), at: time.Now()} }
 
 // lap notes something whose end is when the returned function is called.
 func (w *stopwatch) lap(what string) (end func()) {

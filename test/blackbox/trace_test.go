@@ -3,8 +3,10 @@ package blackbox
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -64,6 +67,7 @@ func TestRootTraces(t *testing.T) {
 		Config: fmt.Sprintf("[tracing]\nendpoint = %q\n", l.Addr()),
 	})
 	const trace, parent, quiet = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319d"
+	const again = "0af7651916cd43dd8448eb211c80319e"
 	from := func(trace, flags string) context.Context {
 		return metadata.AppendToOutgoingContext(d.Context(), "traceparent", "00-"+trace+"-"+parent+"-"+flags)
 	}
@@ -74,6 +78,10 @@ func TestRootTraces(t *testing.T) {
 	check(t, err)
 	_, err = d.Runtime.StartContainer(from(trace, "01"), &cri.StartContainerRequest{ContainerId: c.ContainerId})
 	check(t, err)
+	_, err = d.Runtime.RunPodSandbox(from(again, "01"), &cri.RunPodSandboxRequest{Config: config}) // is there
+	check(t, err)
+	_, err = d.Runtime.StartContainer(from(again, "01"), &cri.StartContainerRequest{ContainerId: c.ContainerId})
+	wantError(t, err, codes.FailedPrecondition, "running")
 	_, err = d.Images.PullImage(from(trace, "01"), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: images.Nginx}})
 	check(t, err)
 	_, err = d.Runtime.ContainerStatus(from(trace, "01"), &cri.ContainerStatusRequest{ContainerId: "unknown"})
@@ -110,8 +118,13 @@ func TestRootTraces(t *testing.T) {
 	if steps < 10 || all["fork"] == nil {
 		t.Errorf("%d steps of the start are there", steps)
 	}
+	if repeated := got.of(again); len(repeated) != 2 {
+		t.Errorf("two requests that found their work done have steps: %v", slices.Collect(maps.Keys(repeated)))
+	}
 	for _, span := range got.all { // the daemon has ended
-		want(t, "trace of "+span.Name, fmt.Sprintf("%x", span.TraceId), trace)
+		if id := fmt.Sprintf("%x", span.TraceId); id != trace && id != again {
+			t.Errorf("%s is of trace %s", span.Name, id)
+		}
 	}
 	pull, requests := all["runtime.v1.ImageService/PullImage"], 0
 	for _, span := range got.all {
