@@ -14,7 +14,7 @@ UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|black
 .PHONY: FORCE critest-bench test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check bench-pull lint cross install clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the two programs, into bin/
 	$(BUILD) -o $(BIN)/ ./cmd/berth ./cmd/berth-keeper

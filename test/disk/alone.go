@@ -3,6 +3,7 @@ package disk
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,8 @@ func Alone(t *testing.T) bool {
 	cmd.Env = append(os.Environ(), aloneEnv+"="+t.Name())
 	// syscall makes the new namespace's mounts private: none of them is seen outside.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	switch text := string(out); {
 	case err != nil:
