@@ -92,7 +92,7 @@ func (sn *snapshotter) applyChanges(ctx context.Context, key, path string) error
 	}
 	want := layer.Blob{MediaType: ocispec.MediaTypeImageLayer, Size: size, DiffID: digest.NewDigest(digest.SHA256, sum)}
 	dir := filepath.Join(sn.snapshotDir(key), "fs")
-	done, err := layer.Unpack(ctx, dir, nil, open, want, layer.NewBudget(sn.cfg.MaxImageBytes, sn.cfg.MaxImageEntries), nil)
+	done, err := layer.Unpack(ctx, dir, nil, open, want, sn.cfg.budget(), nil)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/platforms"
 
+	"github.com/berth-runtime/berth/imagestore/layer"
 	"github.com/berth-runtime/berth/imagestore/signature"
 )
 
@@ -34,6 +35,8 @@ type Config struct {
 	MaxImageBytes int64 `toml:"max_image_bytes"`
 	// MaxImageEntries is the largest number of an image's files and directories.
 	MaxImageEntries int64 `toml:"max_image_entries"`
+	// MaxZstdWindow is the largest window, in bytes, that a layer compressed by zstd may need.
+	MaxZstdWindow int64 `toml:"max_zstd_window"`
 	// Pinned are the names of images that kubelet must not collect: references, or patterns as of path.Match.
 	Pinned []string `toml:"pinned"`
 	// Platform is what to choose from multi-platform images ("linux/amd64", "linux/arm64/v8"). Empty: the node's own.
@@ -53,9 +56,15 @@ func DefaultConfig() Config {
 		ParallelRangesFrom:  64 << 20,
 		MaxImageBytes:       256 << 30,
 		MaxImageEntries:     10_000_000,
+		MaxZstdWindow:       64 << 20,
 		Pinned:              []string{},
 		Verification:        signature.DefaultPolicy(),
 	}
+}
+
+// budget is what one image may take.
+func (c Config) budget() *layer.Budget {
+	return layer.NewBudget(c.MaxImageBytes, c.MaxImageEntries, c.MaxZstdWindow)
 }
 
 // Validate names the first field that can't be.
@@ -86,6 +95,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxImageEntries <= 0 {
 		return fmt.Errorf("max_image_entries %d: must be positive", c.MaxImageEntries)
+	}
+	if c.MaxZstdWindow < layer.MinWindow || c.MaxZstdWindow > layer.MaxWindow {
+		return fmt.Errorf("max_zstd_window %d: must be from %d to %d", c.MaxZstdWindow, layer.MinWindow, layer.MaxWindow)
 	}
 	for _, pattern := range c.Pinned {
 		if _, err := path.Match(pattern, ""); err != nil {

@@ -30,7 +30,7 @@ func (p *puller) importAll(ctx context.Context, r io.Reader, name string) ([]*Im
 		return nil, err
 	}
 	defer spool.Close()
-	a, err := archive.Read(ctx, r, spool, p.cfg.MaxImageBytes)
+	a, err := archive.Read(ctx, r, spool, p.cfg.MaxImageBytes, p.cfg.MaxZstdWindow)
 	if err != nil {
 		return nil, err
 	}

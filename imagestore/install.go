@@ -109,7 +109,7 @@ func (in *installer) unpackAll(ctx context.Context, blobs manifest.Blobs, missin
 		return nil
 	}
 	defer beThrifty()()
-	budget := layer.NewBudget(in.cfg.MaxImageBytes, in.cfg.MaxImageEntries)
+	budget := in.cfg.budget()
 	order := slices.Clone(missing)
 	slices.SortStableFunc(order, func(a, b manifest.Layer) int { return cmp.Compare(b.Blob.Size, a.Blob.Size) })
 	group, ctx := errgroup.WithContext(ctx)

@@ -145,6 +145,8 @@ func TestConfigValidate(t *testing.T) {
 		"log.level":                   func(c *config) { c.Log.Level = "loud" },
 		"log.format":                  func(c *config) { c.Log.Format = "xml" },
 		"images.max_image_bytes":      func(c *config) { c.Images.MaxImageBytes = -1 },
+		"images.max_zstd_window":      func(c *config) { c.Images.MaxZstdWindow = 8<<20 - 1 },
+		"max_zstd_window 134217729":   func(c *config) { c.Images.MaxZstdWindow = 128<<20 + 1 },
 		"sandbox.cgroup_driver":       func(c *config) { c.Sandbox.CgroupDriver = "none" },
 		"\nnetwork.ip_preference":     func(c *config) { c.Network.ConfDir, c.Network.IPPreference = "x", "ipv5" },
 		"network.conf_dir \"x\": not": func(c *config) { c.Network.ConfDir, c.Network.IPPreference = "x", "ipv5" },

@@ -40,9 +40,9 @@ type Archive struct {
 type extent struct{ offset, size int64 }
 
 // Read copies the files of the archive to spool, which stays the caller's and must be open as long as the Archive is in use. No more than
-// limit bytes are taken. When ctx ends, Read ends after the present block, if r does.
-func Read(ctx context.Context, r io.Reader, spool *os.File, limit int64) (*Archive, error) {
-	plain, err := layer.Decompress(ctx, stoppable{ctx, r}, "", nil)
+// limit bytes are taken, and no zstd window of more than window bytes. When ctx ends, Read ends after the present block, if r does.
+func Read(ctx context.Context, r io.Reader, spool *os.File, limit, window int64) (*Archive, error) {
+	plain, err := layer.Decompress(ctx, stoppable{ctx, r}, "", window, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read archive: %w", asCorrupt(err))
 	}

@@ -54,7 +54,7 @@ func TestOldDockerArchive(t *testing.T) {
 	raw := pack(t, []tar.Header{{Name: "aaa/layer.tar"}, {Name: "bbb/layer.tar", Typeflag: tar.TypeSymlink, Linkname: "../aaa/layer.tar"},
 		{Name: "./config.json"}, {Name: "manifest.json"}},
 		layer, "", config, `[{"Config":"config.json","RepoTags":["app:1"],"Layers":["./bbb/layer.tar"]}]`)
-	a, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1<<20)
+	a, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1<<20, 8<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestOldDockerArchive(t *testing.T) {
 
 func TestFetchOutside(t *testing.T) {
 	raw := pack(t, []tar.Header{{Name: "a"}}, "x")
-	a, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1<<20)
+	a, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1<<20, 8<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,12 +88,12 @@ func TestFetchOutside(t *testing.T) {
 
 func TestReadLimits(t *testing.T) {
 	raw := pack(t, []tar.Header{{Name: "a"}, {Name: "b"}}, strings.Repeat("x", 600), strings.Repeat("x", 600))
-	if _, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1000); !errors.Is(err, ErrTooLarge) {
+	if _, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1000, 8<<20); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Read(ctx, bytes.NewReader(raw), spool(t), 1<<20); !errors.Is(err, context.Canceled) {
+	if _, err := Read(ctx, bytes.NewReader(raw), spool(t), 1<<20, 8<<20); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -103,7 +103,7 @@ func FuzzArchive(f *testing.F) {
 	f.Add(pack(f, []tar.Header{{Name: "manifest.json"}, {Name: "c"}, {Name: "l"}}, `[{"Config":"c","Layers":["l"]}]`, `{"rootfs":{"diff_ids":["`+layer+`"]}}`, ""))
 	f.Add(pack(f, []tar.Header{{Name: "index.json"}, {Name: "a", Typeflag: tar.TypeLink, Linkname: "a"}}, `{"manifests":[{}]}`, ""))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		a, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1<<20)
+		a, err := Read(t.Context(), bytes.NewReader(raw), spool(t), 1<<20, 8<<20)
 		if err != nil {
 			return
 		}

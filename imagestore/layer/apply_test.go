@@ -288,7 +288,7 @@ func FuzzApply(f *testing.F) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		a, err := newApplier(dir, NewBudget(1<<20, 1000), func() {})
+		a, err := newApplier(dir, NewBudget(1<<20, 1000, MaxWindow), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}

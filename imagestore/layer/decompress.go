@@ -19,10 +19,11 @@ var (
 
 // Decompress finds out how r is compressed and returns its content. The first bytes decide, as the media type often lies:
 // gzip (RFC 1952, several members too, as estargz has them), zstd (RFC 8878, skippable frames too, as zstd:chunked has them), or not at all.
-// mediaType is asked only about what isn't known by its first bytes, so that it is an error and not a strange tar. Decompress waits while too
+// mediaType is asked only about what isn't known by its first bytes, so that it is an error and not a strange tar. A zstd window of more than so many
+// bytes is ErrTooLarge, here or from the result. Decompress waits while too
 // much memory is in use by other streams, until ctx ends, and calls waiting, which may be nil, every second meanwhile. Closing the result
 // doesn't close r.
-func Decompress(ctx context.Context, r io.Reader, mediaType string, waiting func()) (io.ReadCloser, error) {
+func Decompress(ctx context.Context, r io.Reader, mediaType string, window int64, waiting func()) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	magic, err := buffered.Peek(4)
 	if err != nil && err != io.EOF {
@@ -36,7 +37,7 @@ func Decompress(ctx context.Context, r io.Reader, mediaType string, waiting func
 		}
 		return z, nil
 	case bytes.HasPrefix(magic, zstdMagic), isSkippableFrame(magic):
-		return newZstdReader(ctx, buffered, waiting)
+		return newZstdReader(ctx, buffered, window, waiting)
 	}
 	if kind := promised(mediaType); kind != "" {
 		return nil, corrupt("decompress: the media type says %s, the data is something else", kind)

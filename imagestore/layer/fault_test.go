@@ -24,7 +24,7 @@ func (f faulty) Read(p []byte) (int, error) {
 func TestRootUnpackPanic(t *testing.T) {
 	needRoot(t)
 	raw := pack(t, reg("a", "x"))
-	_, err := Unpack(t.Context(), t.TempDir(), nil, from(faulty{bytes.NewReader(raw[:600])}), promise(raw, raw, ""), NewBudget(1<<20, 10), nil)
+	_, err := Unpack(t.Context(), t.TempDir(), nil, from(faulty{bytes.NewReader(raw[:600])}), promise(raw, raw, ""), NewBudget(1<<20, 10, MaxWindow), nil)
 	if !errors.Is(err, fault.ErrPanicked) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("receive: got %v", err)
 	}

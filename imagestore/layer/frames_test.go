@@ -52,7 +52,7 @@ func TestZstdFramesDiffer(t *testing.T) {
 			if err != nil || len(want) < len(large) {
 				t.Fatalf("%d bytes, %v", len(want), err)
 			}
-			z, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+			z, err := Decompress(t.Context(), bytes.NewReader(stream), "", MaxWindow, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,12 +86,12 @@ func wantHeld(t *testing.T, bytes int64) {
 func TestZstdLaterFrameTooLarge(t *testing.T) {
 	text := bytes.Repeat([]byte("x"), 300_000)
 	for name, stream := range map[string][]byte{
-		"first":  zstdStream(t, text, 2*maxWindow),
-		"second": slices.Concat(zstdFrame(t, text), zstdStream(t, text, 2*maxWindow)),
+		"first":  zstdStream(t, text, 2*MaxWindow),
+		"second": slices.Concat(zstdFrame(t, text), zstdStream(t, text, 2*MaxWindow)),
 		"a single segment": slices.Concat(zstdFrame(t, text), []byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0}, // descriptor: 4 bytes of size, single segment
-			binary.LittleEndian.AppendUint32(nil, 2*maxWindow)),
+			binary.LittleEndian.AppendUint32(nil, 2*MaxWindow)),
 	} {
-		z, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+		z, err := Decompress(t.Context(), bytes.NewReader(stream), "", MaxWindow, nil)
 		if err == nil {
 			var content []byte
 			if content, err = io.ReadAll(z); !bytes.Equal(content, text) {
@@ -130,7 +130,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		defer plain.Close()
 		want, wantErr := io.ReadAll(io.LimitReader(plain, 16<<20))
-		z, err := newZstdReader(t.Context(), bufio.NewReader(bytes.NewReader(stream)), nil)
+		z, err := newZstdReader(t.Context(), bufio.NewReader(bytes.NewReader(stream)), MaxWindow, nil)
 		if err != nil {
 			if wantErr == nil {
 				t.Fatalf("only here: %v", err)

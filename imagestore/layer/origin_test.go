@@ -36,7 +36,7 @@ func unpackWithOrigin(t testing.TB, raw []byte) (dir string, origin []byte, done
 	t.Helper()
 	dir = t.TempDir()
 	var buf bytes.Buffer
-	done, err := Unpack(t.Context(), dir, &buf, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20), nil)
+	done, err := Unpack(t.Context(), dir, &buf, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20, MaxWindow), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,11 +35,14 @@ type Blob struct {
 }
 
 // Budget is what may still be unpacked. Layers of one image share one; it is safe for concurrent use.
-type Budget struct{ bytes, entries, stream atomic.Int64 }
+type Budget struct {
+	bytes, entries, stream atomic.Int64
+	window                 int64 // of each stream
+}
 
-// NewBudget allows files of so many bytes, in so many entries.
-func NewBudget(bytes, entries int64) *Budget {
-	b := &Budget{}
+// NewBudget allows files of so many bytes, in so many entries, and streams with zstd windows of so many bytes.
+func NewBudget(bytes, entries, window int64) *Budget {
+	b := &Budget{window: window}
 	b.bytes.Store(bytes)
 	b.entries.Store(entries)
 	// The tar itself may be larger than the files by its headers: 1.5 KiB an entry is what pax needs.
@@ -191,7 +194,7 @@ func (p *pipeline) receive(ctx context.Context, open Opener) error {
 }
 
 func (p *pipeline) decompress(ctx context.Context) error {
-	z, err := Decompress(ctx, p.received, p.want.MediaType, p.progress)
+	z, err := Decompress(ctx, p.received, p.want.MediaType, p.budget.window, p.progress)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func unpackTar(t testing.TB, raw []byte) (string, Unpacked, error) {
 		t.Fatal(err)
 	}
 	var origin bytes.Buffer
-	done, err := Unpack(t.Context(), dir, &origin, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20), nil)
+	done, err := Unpack(t.Context(), dir, &origin, from(bytes.NewReader(raw)), promise(raw, raw, ""), NewBudget(1<<30, 1<<20, MaxWindow), nil)
 	if err == nil {
 		checkOrigin(t, dir, raw, done, &origin)
 	}
@@ -164,7 +164,7 @@ func TestRootUnpackFormats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := Unpack(t.Context(), dir, nil, from(bytes.NewReader(test.blob)), promise(raw, test.blob, test.mediaType), NewBudget(1<<20, 10), nil)
+			_, err := Unpack(t.Context(), dir, nil, from(bytes.NewReader(test.blob)), promise(raw, test.blob, test.mediaType), NewBudget(1<<20, 10, MaxWindow), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +204,7 @@ func TestRootUnpackLies(t *testing.T) {
 		"diff-ID sha512":       {blob, with(func(b *Blob) { b.DiffID = digest.SHA512.FromBytes(raw) }), "diff-ID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Unpack(t.Context(), t.TempDir(), nil, from(bytes.NewReader(test.blob)), test.want, NewBudget(1<<30, 100), nil)
+			_, err := Unpack(t.Context(), t.TempDir(), nil, from(bytes.NewReader(test.blob)), test.want, NewBudget(1<<30, 100, MaxWindow), nil)
 			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), test.error) {
 				t.Errorf("got error %v, want %q", err, test.error)
 			}
@@ -232,10 +232,10 @@ func TestRootUnpackBudget(t *testing.T) {
 		raw    []byte
 		budget *Budget
 	}{
-		"bytes":   {bomb, NewBudget(8<<20-1, 10)},
-		"entries": {many, NewBudget(1<<20, 2)},
-		"headers": {headers, NewBudget(1<<20, 10)},
-		"shared":  {many, func() *Budget { b := NewBudget(1<<20, 3); b.takeEntry(0); return b }()},
+		"bytes":   {bomb, NewBudget(8<<20-1, 10, MaxWindow)},
+		"entries": {many, NewBudget(1<<20, 2, MaxWindow)},
+		"headers": {headers, NewBudget(1<<20, 10, MaxWindow)},
+		"shared":  {many, func() *Budget { b := NewBudget(1<<20, 3, MaxWindow); b.takeEntry(0); return b }()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			blob := gzipped(t, test.raw)
@@ -311,7 +311,7 @@ func TestRootUnpackStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
 	started := time.Now()
-	_, err := Unpack(ctx, t.TempDir(), nil, stalled(raw[:len(raw)/2]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
+	_, err := Unpack(ctx, t.TempDir(), nil, stalled(raw[:len(raw)/2]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10, MaxWindow), nil)
 	if !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
 	}
@@ -325,7 +325,7 @@ func TestRootUnpackGivesUp(t *testing.T) {
 	needRoot(t)
 	raw := pack(t, reg("../out", "x"), reg("a", strings.Repeat("x", 4*blockSize)))
 	started := time.Now()
-	_, err := Unpack(t.Context(), t.TempDir(), nil, stalled(raw[:2*blockSize]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10), nil)
+	_, err := Unpack(t.Context(), t.TempDir(), nil, stalled(raw[:2*blockSize]), promise(raw, raw, ""), NewBudget(math.MaxInt32, 10, MaxWindow), nil)
 	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "climbs out") {
 		t.Errorf("got %v", err)
 	}
@@ -355,7 +355,7 @@ func TestRootUnpackKeepsReadersError(t *testing.T) {
 	for name, blob := range map[string][]byte{"plain": raw, "gzip": gzipped(t, raw), "zstd": zstded(t, raw)} {
 		t.Run(name, func(t *testing.T) {
 			r := brokenReader{bytes.NewReader(blob[:len(blob)/2]), reset}
-			_, err := Unpack(t.Context(), t.TempDir(), nil, from(r), promise(raw, blob, ""), NewBudget(1<<30, 10), nil)
+			_, err := Unpack(t.Context(), t.TempDir(), nil, from(r), promise(raw, blob, ""), NewBudget(1<<30, 10, MaxWindow), nil)
 			if !errors.Is(err, reset) || errors.Is(err, ErrCorrupt) {
 				t.Errorf("got %v", err)
 			}

@@ -7,13 +7,18 @@ import (
 	"io"
 )
 
-// maxWindow is the largest zstd window accepted: what `zstd --long=27`, the most that decoders take unasked, needs.
-const maxWindow = 128 << 20
+// MinWindow and MaxWindow bound what NewBudget and Decompress may be told that a zstd window may have. RFC 8878 section 3.1.1.1.2 wants 8 MiB to be
+// supported everywhere, and lets decoders refuse more; 128 MiB is what `zstd --long=27` and `--ultra -22` need, the most that its own decoder takes unasked.
+const (
+	MinWindow = commonWindow
+	MaxWindow = 128 << 20
+)
 
 // zstdReader decompresses frame by frame. Each frame says what window it needs (RFC 8878 section 3.1.1.1.2), and the frames of one stream, of which
 // zstd:chunked has one for each file or so, need not agree: before one that needs more than is held, what is held is given back.
 type zstdReader struct {
 	ctx     context.Context
+	most    uint64 // that a window may have
 	waiting func()
 	frames  *frames
 	held    *decoder // nil after an error
@@ -21,8 +26,8 @@ type zstdReader struct {
 }
 
 // newZstdReader waits until there is room for the window that the stream's first frame needs.
-func newZstdReader(ctx context.Context, r *bufio.Reader, waiting func()) (io.ReadCloser, error) {
-	z := &zstdReader{ctx: ctx, waiting: waiting, frames: newFrames(r)}
+func newZstdReader(ctx context.Context, r *bufio.Reader, most int64, waiting func()) (io.ReadCloser, error) {
+	z := &zstdReader{ctx: ctx, most: uint64(most), waiting: waiting, frames: newFrames(r)}
 	z.frames.find() // what keeps it from being found, reading finds again
 	if err := z.hold(z.frames.wants); err != nil {
 		return nil, err
@@ -32,8 +37,8 @@ func newZstdReader(ctx context.Context, r *bufio.Reader, waiting func()) (io.Rea
 
 // hold gets a decoder for frames with windows of so many bytes.
 func (z *zstdReader) hold(window uint64) error {
-	if window > maxWindow {
-		return fmt.Errorf("decompress: zstd window of %d bytes: %w", window, ErrTooLarge)
+	if window > z.most {
+		return fmt.Errorf("decompress: zstd window of %d bytes, where max_zstd_window is %d: %w", window, z.most, ErrTooLarge)
 	}
 	if z.held != nil { // first: who held and waited could wait for ever
 		decoders.give(z.held)

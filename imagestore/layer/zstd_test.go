@@ -33,9 +33,9 @@ func zstdStream(t testing.TB, content []byte, window int) []byte {
 
 func TestZstdWindows(t *testing.T) {
 	content := bytes.Repeat([]byte("some text, and again "), 30_000)
-	for _, window := range []int{1 << 20, commonWindow, 32 << 20, maxWindow} {
+	for _, window := range []int{1 << 20, commonWindow, 32 << 20, MaxWindow} {
 		for range 2 { // the second takes the first's decoder
-			z, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, content, window)), "", nil)
+			z, err := Decompress(t.Context(), bytes.NewReader(zstdStream(t, content, window)), "", MaxWindow, nil)
 			if err != nil {
 				t.Fatalf("%d: %v", window, err)
 			}
@@ -51,18 +51,18 @@ func TestZstdWindows(t *testing.T) {
 // TestZstdLargeWindowsWait: one at a time, and whoever waits says that it lives, and goes when its context ends.
 func TestZstdLargeWindowsWait(t *testing.T) {
 	stream := zstdStream(t, bytes.Repeat([]byte("x"), 300_000), 64<<20)
-	first, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+	first, err := Decompress(t.Context(), bytes.NewReader(stream), "", MaxWindow, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	_, err = Decompress(ctx, bytes.NewReader(stream), "", func() { cancel(enough) })
+	_, err = Decompress(ctx, bytes.NewReader(stream), "", MaxWindow, func() { cancel(enough) })
 	if !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
 	time.AfterFunc(10*time.Millisecond, func() { first.Close() })
-	second, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+	second, err := Decompress(t.Context(), bytes.NewReader(stream), "", MaxWindow, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestZstdWindowsFillTheRoom(t *testing.T) {
 	stream := zstdStream(t, bytes.Repeat([]byte("x"), 300_000), 8<<20)
 	var open []io.Closer
 	for range windowBudget / (8 << 20) {
-		z, err := Decompress(t.Context(), bytes.NewReader(stream), "", nil)
+		z, err := Decompress(t.Context(), bytes.NewReader(stream), "", MaxWindow, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestZstdWindowsFillTheRoom(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := Decompress(ctx, bytes.NewReader(stream), "", nil); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Decompress(ctx, bytes.NewReader(stream), "", MaxWindow, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one more: %v", err)
 	}
 	for _, z := range open {

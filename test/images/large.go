@@ -34,8 +34,16 @@ func Large(media types.MediaType) (dir string, err error) {
 	})
 }
 
-// writeLarge writes the blobs one by one: they are too many to be held in memory.
 func writeLarge(dir string, media types.MediaType) error {
+	return writeImage(dir, media, 7, func(i int) (plain, blob []byte, err error) {
+		plain = largeLayer(uint64(i))
+		blob, err = compress(plain, media)
+		return plain, blob, err
+	})
+}
+
+// writeImage writes the blobs of an image with so many layers one by one: they are too many to be held in memory.
+func writeImage(dir string, media types.MediaType, layers int, layer func(i int) (plain, blob []byte, err error)) error {
 	put := func(media types.MediaType, blob []byte) (v1.Descriptor, error) {
 		digest, size, err := v1.SHA256(bytes.NewReader(blob))
 		if err != nil {
@@ -45,13 +53,12 @@ func writeLarge(dir string, media types.MediaType) error {
 	}
 	config := v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers"}}
 	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1}
-	for seed := range uint64(7) {
-		plain := largeLayer(seed)
-		id, _, err := v1.SHA256(bytes.NewReader(plain))
+	for i := range layers {
+		plain, blob, err := layer(i)
 		if err != nil {
 			return err
 		}
-		blob, err := compress(plain, media)
+		id, _, err := v1.SHA256(bytes.NewReader(plain))
 		if err != nil {
 			return err
 		}
