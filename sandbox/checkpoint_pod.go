@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -26,7 +28,8 @@ import (
 const podFormat = 1
 
 // CheckpointPod writes running containers of a pod that is ready (ErrState otherwise) to output, an empty directory. All of them are stopped
-// before the first is captured, and go on when the last is, also after an error, which leaves the directory empty. ctx should have a deadline;
+// before the first is captured, and go on when the last is, also after an error, which leaves the directory empty. Nothing else may be written
+// to the directory meanwhile; another call that wants to is ErrState. ctx should have a deadline;
 // without, it is two minutes.
 // A call that says the same as one that is under way joins it.
 //
@@ -46,21 +49,37 @@ func (ck *checkpoints) CheckpointPod(ctx context.Context, id, output string, con
 	return nil
 }
 
-func checkOutput(output string) error {
+// takeOutput refuses what isn't an empty directory, and keeps other checkpoints of pods out of it (flock(2)) until it is released: one that
+// fails empties it.
+func takeOutput(output string) (release func(), err error) {
 	wrong := func(rule string) error {
 		return &spec.FieldError{Field: "output_path", Value: output, Rule: rule}
 	}
 	if !filepath.IsAbs(output) || filepath.Clean(output) != output {
-		return wrong("must be a clean absolute path")
+		return nil, wrong("must be a clean absolute path")
 	}
-	entries, err := os.ReadDir(output)
+	dir, err := os.OpenFile(output, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return wrong("must be a directory: " + err.Error())
+		return nil, wrong("must be a directory: " + err.Error())
 	}
-	if len(entries) > 0 {
-		return wrong("must be empty")
+	defer func() {
+		if err != nil {
+			dir.Close()
+		}
+	}()
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("output_path %s: another checkpoint is written to it: %w", output, ErrState)
+	} else if err != nil {
+		return nil, fmt.Errorf("lock output_path %s: %w", output, err)
 	}
-	return nil
+	names, err := dir.Readdirnames(1)
+	if len(names) > 0 {
+		return nil, wrong("must be empty")
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read output_path %s: %w", output, err)
+	}
+	return func() { dir.Close() }, nil
 }
 
 func (ck *checkpoints) checkpointPod(ctx context.Context, p *pod, output string, ids []string) (err error) {
@@ -72,9 +91,11 @@ func (ck *checkpoints) checkpointPod(ctx context.Context, p *pod, output string,
 		return err
 	}
 	defer leave()
-	if err := checkOutput(output); err != nil {
+	release, err := takeOutput(output)
+	if err != nil {
 		return err
 	}
+	defer release()
 	if s := p.state(); s != PodReady {
 		return stateError("pod", p.id, s)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -69,5 +70,42 @@ func TestCheckpointPodIsJoined(t *testing.T) {
 	}
 	if err := d.m.CheckpointPod(t.Context(), pod, output, []string{c}); !errors.Is(err, spec.ErrInvalid) {
 		t.Errorf("into a directory that isn't empty: %v", err)
+	}
+}
+
+// Two pods can't be written to one directory, whatever it is called; the second attempt leaves what the first writes alone.
+func TestCheckpointPodsToOneDirectory(t *testing.T) {
+	d := newWorld(t).start()
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	d.m.base.parts.CRIU = fakeCRIU{func() { close(entered); <-proceed }}
+	pods, containers := make([]string, 2), make([]string, 2)
+	for i, name := range []string{"one", "two"} {
+		pods[i] = d.runPod(podConfig(name))
+		containers[i] = d.create(pods[i], containerConfig("app"))
+		d.begin(containers[i])
+	}
+	output, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(output, link); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan error, 1)
+	go func() { first <- d.m.CheckpointPod(t.Context(), pods[0], output, containers[:1]) }() // ends with proceed
+	<-entered
+	before, err := os.ReadDir(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.m.CheckpointPod(t.Context(), pods[1], link, containers[1:]); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), link) {
+		t.Errorf("the second: %v", err)
+	}
+	if now, err := os.ReadDir(output); err != nil || len(now) != len(before) || len(now) == 0 {
+		t.Errorf("the first one's files were %v, and are %v, %v", before, now, err)
+	}
+	close(proceed)
+	if err := <-first; err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if err := d.m.CheckpointPod(t.Context(), pods[1], output, containers[1:]); !errors.Is(err, spec.ErrInvalid) {
+		t.Errorf("into a directory that has a checkpoint: %v", err)
 	}
 }
