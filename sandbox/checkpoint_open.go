@@ -196,14 +196,6 @@ func (r *containerCreate) prepareRestore() step {
 	}
 }
 
-// applyCheckpoint puts what the container had changed into its fresh snapshot.
-func (cs *containers) applyCheckpoint(ctx context.Context, c *container) error {
-	if c.record.Restore == nil {
-		return nil
-	}
-	return cs.parts.Images.ApplyChanges(ctx, c.id, filepath.Join(cs.cfg.restored(c.id), metadata.RootFsDiffTar))
-}
-
 // dropCheckpoint removes what a restore needed. One that is gone is a success.
 func (cs *containers) dropCheckpoint(c *container) error {
 	return errors.Join(os.RemoveAll(cs.cfg.restored(c.id)), os.RemoveAll(cs.cfg.restoreBundle(c)))

@@ -201,12 +201,7 @@ func TestRootRestoreMismatch(t *testing.T) {
 	d.Pull(images.Busybox)
 
 	// Images that criu can't make anything of: the start fails with its words, and leaves nothing.
-	broken := filepath.Join(t.TempDir(), "broken.tar")
-	script := `mkdir "$1" && cd "$1" && tar -xf "$2" && : > checkpoint/pstree.img && tar -cf "$3" *`
-	if out, err := exec.Command("sh", "-ec", script, "sh", filepath.Join(t.TempDir(), "x"), config.Image.Image, broken).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	config.Image.Image = broken
+	config.Image.Image = rewritten(t, config.Image.Image, ": > checkpoint/pstree.img")
 	c := pod.Create(config)
 	_, err = d.Runtime.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: c.ID})
 	if err == nil || !strings.Contains(err.Error(), "criu restore") {
@@ -214,6 +209,44 @@ func TestRootRestoreMismatch(t *testing.T) {
 	}
 	want(t, "state of a container whose restore failed", c.Status().State, cri.ContainerState_CONTAINER_EXITED)
 	c.Remove()
+}
+
+// rewritten is a copy of an archive, whose files a script of the shell changes in its directory.
+func rewritten(t *testing.T, archive, script string) string {
+	t.Helper()
+	dir, to := t.TempDir(), filepath.Join(t.TempDir(), "rewritten.tar")
+	whole := `tar -xf "$1"; ` + script + `; tar -cf "$2" *`
+	run := exec.Command("sh", "-ec", whole, "sh", archive, to)
+	run.Dir = dir
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return to
+}
+
+// Archives as CRI-O and Podman write them: no layer when no file is new, and what the container removed in a list.
+func TestRootRestoreOthersArchive(t *testing.T) {
+	d := withCRIU(t)
+	pod := d.RunPod(d.PodConfig("origin"))
+	config := harness.ContainerConfig("sleeps", harness.Sleep)
+	c := pod.Run(config)
+	location := filepath.Join(t.TempDir(), "sleeps.tar")
+	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
+	check(t, err)
+	const bare = "rm -rf rootfs-diff.tar checkpoint/external.json"
+	for name, w := range map[string]struct{ script, left string }{
+		"removes": {bare + `; echo '["/etc/group", "/bin/true"]' > deleted.files`, "gone"},
+		"changes": {bare, "there"},
+	} {
+		config.Metadata.Name, config.Image.Image = name, rewritten(t, location, w.script)
+		restored := pod.Run(config)
+		want(t, name+": /etc/group", restored.Exec("test -e /etc/group && echo there || echo gone"), w.left)
+		want(t, name+": /bin/true", restored.Exec("test -e /bin/true && echo there || echo gone"), w.left)
+		want(t, name+": its neighbour", restored.Exec("test -e /etc/passwd && echo there || echo gone"), "there")
+	}
+	config.Metadata.Name, config.Image.Image = "torn", rewritten(t, location, "echo '{' > deleted.files")
+	_, err = d.Runtime.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
+	wantError(t, err, codes.InvalidArgument, "deleted.files")
 }
 
 func TestRootRestorePod(t *testing.T) {
