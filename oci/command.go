@@ -38,6 +38,8 @@ type CommandMount struct {
 	Target string
 	// Options are those of a mount in a Spec; of File they are its maker's.
 	Options []string
+	// Below says that Options are those of a mount that this one is to be below: the recursive ones hold.
+	Below bool
 }
 
 // PrepareCommand compiles the program that executes a program of the host's, such as another OCI runtime.
@@ -70,6 +72,9 @@ func (n *Node) PrepareCommand(in Command) (*Launch, error) {
 			o, err := program.ParseMountOptions(m.Options)
 			if err != nil {
 				return fmt.Errorf("mount on %s: %w", m.Target, err)
+			}
+			if m.Below {
+				o = o.Below()
 			}
 			switch {
 			case m.File != nil:

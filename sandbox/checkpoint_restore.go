@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
@@ -108,15 +107,17 @@ func (ck *checkpoints) restore(ctx context.Context, s *start, in oci.Container, 
 	if err := os.RemoveAll(dir); err != nil { // a first attempt's
 		return fmt.Errorf("make bundle: %w", err)
 	}
-	mounts, external, err := ck.layOutRestore(dir, s, in)
+	images := filepath.Join(ck.cfg.restored(s.c.id), metadata.CheckpointDirectory)
+	bundle, err := ck.layOutRestore(dir, images, s, in)
 	if err != nil {
 		return err
 	}
+	defer bundle.close()
 	r := criu.Restore{
-		Images: filepath.Join(ck.cfg.restored(s.c.id), metadata.CheckpointDirectory), Work: dir, Root: filepath.Join(dir, "rootfs"),
-		PIDFile: filepath.Join(dir, "pid"), Mounts: external, Join: map[string]string{}, Inherit: map[string]int{},
+		Images: images, Work: dir, Root: filepath.Join(dir, "rootfs"),
+		PIDFile: filepath.Join(dir, "pid"), Mounts: bundle.external, Join: map[string]string{}, Inherit: map[string]int{},
 	}
-	command := oci.Command{Env: runtimeEnv, Mounts: mounts, Cgroup: s.c.group}
+	command := oci.Command{Env: runtimeEnv, Mounts: bundle.mounts, Cgroup: s.c.group}
 	for kind, f := range in.Namespaces {
 		switch kind {
 		case specs.NetworkNamespace:
@@ -125,7 +126,7 @@ func (ck *checkpoints) restore(ctx context.Context, s *start, in oci.Container, 
 			r.Join[procNamespaces[kind]] = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
 		}
 	}
-	if err := ck.dropSharedIPC(s.c, r.Images); err != nil {
+	if err := ck.dropSharedIPC(s.c, images); err != nil {
 		return err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -202,40 +203,6 @@ func (ck *checkpoints) resume(s *start) error {
 		}
 	}
 	return nil
-}
-
-// layOutRestore makes a bundle, and returns what is to be mounted in it and where criu finds which volume.
-func (ck *checkpoints) layOutRestore(dir string, s *start, in oci.Container) ([]oci.CommandMount, map[string]string, error) {
-	for _, d := range []string{"rootfs", "mounts"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return nil, nil, fmt.Errorf("make bundle: %w", err)
-		}
-	}
-	mounts := []oci.CommandMount{{File: in.Root, Target: filepath.Join(dir, "rootfs")}}
-	external := map[string]string{}
-	for i, m := range s.spec.Mounts {
-		extra := oci.CommandMount{Target: filepath.Join(dir, "mounts", strconv.Itoa(i)), Options: m.Options}
-		switch given := in.Mounts[m.Destination]; {
-		case m.Type == "cgroup":
-			path, err := s.c.group.Dir()
-			if err != nil {
-				return nil, nil, fmt.Errorf("mount on %s: %w: %w", m.Destination, err, ErrState)
-			}
-			extra.Path = path
-		case given != nil:
-			extra.Copy = given
-		case m.Type == "bind":
-			extra.Path = m.Source
-		default:
-			continue
-		}
-		if err := makeTarget(extra); err != nil {
-			return nil, nil, fmt.Errorf("mount on %s: %w", m.Destination, err)
-		}
-		external[m.Destination] = extra.Target
-		mounts = append(mounts, extra)
-	}
-	return mounts, external, nil
 }
 
 // run has the keeper execute criu, and waits for its end.

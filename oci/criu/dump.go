@@ -22,6 +22,9 @@ const NetworkNamespace = "extRootNetNS"
 // DescriptorsFile is where, among the images, runc and crun keep what the standard streams were.
 const DescriptorsFile = "descriptors.json"
 
+// externalFile is where, among the images, Dump.External stands.
+const externalFile = "external.json"
+
 // dumpLog is criu's log in Dump.Work.
 const dumpLog = "dump.log"
 
@@ -50,12 +53,8 @@ func (t *Tool) Dump(ctx context.Context, d Dump) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(streams)
-	if err != nil {
-		return fmt.Errorf("note standard streams: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(d.Images, DescriptorsFile), text, 0o600); err != nil {
-		return fmt.Errorf("note standard streams: %w", err)
+	if err := errors.Join(writeNames(d.Images, DescriptorsFile, streams), writeNames(d.Images, externalFile, d.External)); err != nil {
+		return err
 	}
 	opts, err := d.options(streams)
 	if err != nil {
@@ -83,6 +82,18 @@ func (t *Tool) Dump(ctx context.Context, d Dump) error {
 			return explained
 		}
 		return fmt.Errorf("%w: %w", ErrDump, err)
+	}
+	return nil
+}
+
+// writeNames puts a note for the restore beside the images.
+func writeNames(images, file string, names []string) error {
+	text, err := json.Marshal(names)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(images, file), text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil
 }

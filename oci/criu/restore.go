@@ -3,6 +3,7 @@ package criu
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -67,4 +68,20 @@ func StandardStreams(images string) ([3]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// External reads Dump.External of a dump: none from one that another runtime made, whose Spec has all that is external.
+func External(images string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(images, externalFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read external mounts: %w", err)
+	}
+	var names []string
+	if err := json.Unmarshal(text, &names); err != nil {
+		return nil, fmt.Errorf("read external mounts: %.200q: %w", text, err)
+	}
+	return names, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +113,26 @@ func TestStandardStreams(t *testing.T) {
 		if n != "" && !strings.HasPrefix(n, "pipe:[") && !strings.HasPrefix(n, "file[") && !strings.HasPrefix(n, "socket:[") {
 			t.Errorf("a stream called %q", n)
 		}
+	}
+}
+
+// What a dump writes of the mounts from outside, a restore reads; other runtimes' dumps say nothing of them.
+func TestExternal(t *testing.T) {
+	dir := t.TempDir()
+	if names, err := External(dir); err != nil || names != nil {
+		t.Errorf("of another's dump: %q, %v", names, err)
+	}
+	want := []string{"/data", "/data/a disk"}
+	if err := writeNames(dir, externalFile, want); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := External(dir); err != nil || !slices.Equal(names, want) {
+		t.Errorf("got %q, %v", names, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, externalFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := External(dir); err == nil {
+		t.Error("a torn file was read")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -404,6 +405,22 @@ func BenchmarkCompileContainer(b *testing.B) {
 	for b.Loop() {
 		if _, err := CompileContainer(c); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestMountOptionsBelow(t *testing.T) {
+	for in, want := range map[string]MountOptions{
+		"rbind,rslave,ro,nosuid": {Propagation: unix.MS_SLAVE},
+		"rbind,rprivate,rro":     {Propagation: unix.MS_PRIVATE, RecursiveSet: unix.MOUNT_ATTR_RDONLY},
+		"rbind,shared,rrw":       {Propagation: unix.MS_PRIVATE, RecursiveClear: unix.MOUNT_ATTR_RDONLY},
+	} {
+		o, err := ParseMountOptions(strings.Split(in, ","))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.Below(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", in, got, want)
 		}
 	}
 }

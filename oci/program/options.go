@@ -39,6 +39,15 @@ var propagations = map[string]uint64{
 	"shared": unix.MS_SHARED, "slave": unix.MS_SLAVE, "private": unix.MS_PRIVATE, "unbindable": unix.MS_UNBINDABLE,
 }
 
+// Below are the options that hold for what is mounted below the mount too; where they say nothing of propagation, there is none.
+func (o MountOptions) Below() MountOptions {
+	below := MountOptions{RecursiveSet: o.RecursiveSet, RecursiveClear: o.RecursiveClear, Propagation: unix.MS_PRIVATE}
+	if o.RecursivePropagation {
+		below.Propagation = o.Propagation
+	}
+	return below
+}
+
 // ParseMountOptions sorts an option list as runtime-spec's config.md ("Linux mount options") names
 // them: each attribute also with an "r" before it for recursive. Options that contradict each other are
 // an error that names both.
