@@ -78,7 +78,8 @@ func whole(t *testing.T, n *Node, uid string) bool {
 		if p.PodRef.UID != uid || len(p.Containers) != 2 {
 			continue
 		}
-		t.Logf("kubelet has of the pod: %+v", p)
+		seen, _ := json.Marshal(p)
+		t.Logf("kubelet has of the pod: %s", seen)
 		good := p.CPU.UsageNanoCores != nil && p.Memory.WorkingSetBytes > 0 && p.Network.RxBytes > 0 && p.Process.Count > 2
 		for _, c := range p.Containers {
 			good = good && c.CPU.UsageNanoCores != nil && c.Memory.WorkingSetBytes > 0 && (c.Name != "main" || c.Rootfs.UsedBytes > 3<<20)
