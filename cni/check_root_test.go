@@ -30,6 +30,50 @@ func (a attached) in(changes ...func(h *netlink.Handle, l netlink.Link) error) e
 	return nil
 }
 
+// route is one of the pod's to dst, by the bridge.
+func (a attached) route(dst string) *netlink.Route {
+	return &netlink.Route{LinkIndex: a.eth0.Attrs().Index, Dst: link.IPNet(netip.MustParsePrefix(dst)), Gw: net.IPv4(10, 9, 0, 1)}
+}
+
+// differences are changes of what each plugin made, and what CHECK is to say of them.
+var differences = []struct {
+	change func(a attached) error
+	want   []string
+}{
+	{func(a attached) error { return a.w.host.DeleteAt(a.port.Attrs().Index) }, []string{"bridge", "eth0", "no veth"}},
+	{func(a attached) error { return a.w.host.Netlink().LinkSetNoMaster(a.port) }, []string{"bridge", "no port of br-check"}},
+	{func(a attached) error { return a.w.fabric.guard.Release(plugin.Owner(a.p.ID, "eth0")) }, []string{"bridge", "not held to its MAC"}},
+	{func(a attached) error {
+		return a.p.space.DeleteAddress(a.eth0.Attrs().Index, netip.PrefixFrom(a.p.IPs[0], 24))
+	}, []string{"bridge", "no address"}},
+	{func(a attached) error { return a.p.space.Netlink().RouteDel(a.route("198.51.100.0/24")) }, []string{"bridge", "no route to 198.51.100.0/24"}},
+	{func(a attached) error {
+		r := a.route("0.0.0.0/0")
+		r.Gw = net.IPv4(10, 9, 0, 254)
+		return a.p.space.Netlink().RouteReplace(r)
+	}, []string{"bridge", "no route to 0.0.0.0/0"}},
+	{func(a attached) error {
+		return a.in(func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetMTU(l, 1300) })
+	}, []string{"tuning", "MTU 1300"}},
+	{func(a attached) error {
+		return a.in(func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetTxQLen(l, 5) })
+	}, []string{"tuning", "transmit queue", "5"}},
+	{func(a attached) error { return a.in((*netlink.Handle).SetPromiscOff) }, []string{"tuning", "promiscuous"}},
+	{func(a attached) error { return a.in((*netlink.Handle).LinkSetAllmulticastOff) }, []string{"tuning", "all-multicast"}},
+	{func(a attached) error {
+		return a.p.space.SetSysctls("net/ipv4/conf/eth0", link.Sysctl{Name: "arp_filter", Value: "0"})
+	}, []string{"tuning", "arp_filter", "it is 0, was 1"}},
+	{func(a attached) error {
+		return a.w.host.Netlink().QdiscDel(&netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: a.port.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT,
+		}})
+	}, []string{"bandwidth", hostEnd}},
+	{func(a attached) error {
+		return a.w.fabric.filter.Keep(map[string]bool{})
+	}, []string{"firewall", "does not let it through"}},
+	{func(a attached) error { return a.w.fabric.tables.Release("net", plugin.Owner(a.p.ID, "eth0")) }, []string{"portmap", "8080/tcp", "not published"}},
+}
+
 // TestRootCheckFindsEveryDifference changes what each plugin of a chain made, one thing a pod. CHECK is silent before, and says what it is.
 func TestRootCheckFindsEveryDifference(t *testing.T) {
 	w := newWorld(t, nil)
@@ -41,47 +85,7 @@ func TestRootCheckFindsEveryDifference(t *testing.T) {
 		{"type":"bandwidth","ingressRate":8000000,"ingressBurst":8000000,"egressRate":8000000,"egressBurst":8000000},
 		{"type":"firewall"},
 		{"type":"portmap","capabilities":{"portMappings":true}}]}`)
-	route := func(a attached, dst string) *netlink.Route {
-		return &netlink.Route{LinkIndex: a.eth0.Attrs().Index, Dst: link.IPNet(netip.MustParsePrefix(dst)), Gw: net.IPv4(10, 9, 0, 1)}
-	}
-	cases := []struct {
-		change func(a attached) error
-		want   []string
-	}{
-		{func(a attached) error { return a.w.host.DeleteAt(a.port.Attrs().Index) }, []string{"bridge", "eth0", "no veth"}},
-		{func(a attached) error { return a.w.host.Netlink().LinkSetNoMaster(a.port) }, []string{"bridge", "no port of br-check"}},
-		{func(a attached) error { return a.w.fabric.guard.Release(plugin.Owner(a.p.ID, "eth0")) }, []string{"bridge", "not held to its MAC"}},
-		{func(a attached) error {
-			return a.p.space.DeleteAddress(a.eth0.Attrs().Index, netip.PrefixFrom(a.p.IPs[0], 24))
-		}, []string{"bridge", "no address"}},
-		{func(a attached) error { return a.p.space.Netlink().RouteDel(route(a, "198.51.100.0/24")) }, []string{"bridge", "no route to 198.51.100.0/24"}},
-		{func(a attached) error {
-			r := route(a, "0.0.0.0/0")
-			r.Gw = net.IPv4(10, 9, 0, 254)
-			return a.p.space.Netlink().RouteReplace(r)
-		}, []string{"bridge", "no route to 0.0.0.0/0"}},
-		{func(a attached) error {
-			return a.in(func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetMTU(l, 1300) })
-		}, []string{"tuning", "MTU 1300"}},
-		{func(a attached) error {
-			return a.in(func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetTxQLen(l, 5) })
-		}, []string{"tuning", "transmit queue", "5"}},
-		{func(a attached) error { return a.in((*netlink.Handle).SetPromiscOff) }, []string{"tuning", "promiscuous"}},
-		{func(a attached) error { return a.in((*netlink.Handle).LinkSetAllmulticastOff) }, []string{"tuning", "all-multicast"}},
-		{func(a attached) error {
-			return a.p.space.SetSysctls("net/ipv4/conf/eth0", link.Sysctl{Name: "arp_filter", Value: "0"})
-		}, []string{"tuning", "arp_filter", "it is 0, was 1"}},
-		{func(a attached) error {
-			return a.w.host.Netlink().QdiscDel(&netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{
-				LinkIndex: a.port.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT,
-			}})
-		}, []string{"bandwidth", a0port}},
-		{func(a attached) error {
-			return a.w.fabric.filter.Keep(map[string]bool{})
-		}, []string{"firewall", "does not let it through"}},
-		{func(a attached) error { return a.w.fabric.tables.Release("net", plugin.Owner(a.p.ID, "eth0")) }, []string{"portmap", "8080/tcp", "not published"}},
-	}
-	for _, c := range cases {
+	for _, c := range differences {
 		t.Run(strings.Join(c.want, " "), func(t *testing.T) {
 			p := w.pod(t, "p", PortMapping{HostPort: 8080, ContainerPort: 80})
 			a := attached{w: w, p: p}
@@ -100,7 +104,7 @@ func TestRootCheckFindsEveryDifference(t *testing.T) {
 			}
 			err = w.Check(context.Background(), p.Attachment)
 			for _, word := range c.want {
-				if err == nil || !strings.Contains(err.Error(), strings.Replace(word, a0port, a.port.Attrs().Name, 1)) {
+				if err == nil || !strings.Contains(err.Error(), strings.Replace(word, hostEnd, a.port.Attrs().Name, 1)) {
 					t.Errorf("%v does not say %s", err, word)
 				}
 			}
@@ -113,5 +117,5 @@ func TestRootCheckFindsEveryDifference(t *testing.T) {
 	}
 }
 
-// a0port stands for the name of the host's end.
-const a0port = "PORT"
+// hostEnd stands for the name of the host's end.
+const hostEnd = "PORT"

@@ -20,6 +20,45 @@ func TestRootDelOfWhatIsHalfGone(t *testing.T) {
 		{"type":"bandwidth","ingressRate":8000000,"ingressBurst":8000000,"egressRate":8000000,"egressBurst":8000000},
 		{"type":"firewall"},
 		{"type":"portmap","capabilities":{"portMappings":true}}]}`)
+	neighbour := w.pod(t, "neighbour", PortMapping{HostPort: 8081, ContainerPort: 80})
+	serve(t, neighbour.space, ":80")
+	for _, c := range partsOfAPod(t, w) {
+		p := w.pod(t, "p", PortMapping{HostPort: 8080, ContainerPort: 80})
+		if err := c.take(p); err != nil {
+			t.Fatalf("take %s: %v", c.what, err)
+		}
+		for range 2 {
+			if err := w.Del(context.Background(), p.Attachment); err != nil {
+				t.Errorf("without %s: %v", c.what, err)
+			}
+		}
+		if c.what != "the namespace" {
+			if l, err := p.space.Link("eth0"); err == nil && l != nil && l.Attrs().ParentIndex != 0 && !w.fabric.reaper.Has(l.Attrs().ParentIndex) {
+				t.Errorf("without %s: the pod keeps its interface", c.what)
+			}
+			p.remove()
+		}
+		for _, path := range []string{"attachments/" + p.ID + ".json", "results/net-" + p.ID + "-eth0", "leases/net/" + p.IPs[0].String()} {
+			if _, err := os.Stat(filepath.Join(w.dir, path)); !os.IsNotExist(err) {
+				t.Errorf("without %s: %s is left: %v", c.what, path, err)
+			}
+		}
+		if !c.all {
+			mustAsk(t, w.host, "127.0.0.1:8081")
+		}
+	}
+	w.del(t, neighbour.Attachment)
+	w.rolledBack(t, neighbour.space, "br-half")
+}
+
+// part is something of a pod that its DEL looks for.
+type part struct {
+	what string
+	take func(*pod) error
+	all  bool // the neighbour loses it, too
+}
+
+func partsOfAPod(t *testing.T, w *world) []part {
 	gone := func(path ...string) func(*pod) error {
 		return func(*pod) error { return os.RemoveAll(filepath.Join(append([]string{w.dir}, path...)...)) }
 	}
@@ -32,13 +71,7 @@ func TestRootDelOfWhatIsHalfGone(t *testing.T) {
 			return w.host.DeleteAt(l.Attrs().Index)
 		}
 	}
-	neighbour := w.pod(t, "neighbour", PortMapping{HostPort: 8081, ContainerPort: 80})
-	serve(t, neighbour.space, ":80")
-	for _, c := range []struct {
-		what string
-		take func(*pod) error
-		all  bool // the neighbour loses it, too
-	}{
+	return []part{
 		{"the namespace", func(p *pod) error { p.remove(); return p.space.Close() }, false},
 		{"a lease", func(p *pod) error { return os.Remove(filepath.Join(w.dir, "leases/net", p.IPs[0].String())) }, false},
 		{"the address", func(p *pod) error {
@@ -66,31 +99,5 @@ func TestRootDelOfWhatIsHalfGone(t *testing.T) {
 		}, true},
 		{"all leases", gone("leases"), true},
 		{"the bridge", link("br-half"), true},
-	} {
-		p := w.pod(t, "p", PortMapping{HostPort: 8080, ContainerPort: 80})
-		if err := c.take(p); err != nil {
-			t.Fatalf("take %s: %v", c.what, err)
-		}
-		for range 2 {
-			if err := w.Del(context.Background(), p.Attachment); err != nil {
-				t.Errorf("without %s: %v", c.what, err)
-			}
-		}
-		if c.what != "the namespace" {
-			if l, err := p.space.Link("eth0"); err == nil && l != nil && l.Attrs().ParentIndex != 0 && !w.fabric.reaper.Has(l.Attrs().ParentIndex) {
-				t.Errorf("without %s: the pod keeps its interface", c.what)
-			}
-			p.remove()
-		}
-		for _, path := range []string{"attachments/" + p.ID + ".json", "results/net-" + p.ID + "-eth0", "leases/net/" + p.IPs[0].String()} {
-			if _, err := os.Stat(filepath.Join(w.dir, path)); !os.IsNotExist(err) {
-				t.Errorf("without %s: %s is left: %v", c.what, path, err)
-			}
-		}
-		if !c.all {
-			mustAsk(t, w.host, "127.0.0.1:8081")
-		}
 	}
-	w.del(t, neighbour.Attachment)
-	w.rolledBack(t, neighbour.space, "br-half")
 }

@@ -91,9 +91,9 @@ func TestDecodePod(t *testing.T) {
 	}
 }
 
-func TestDecodeContainer(t *testing.T) {
-	user := int64(1000)
-	in := &v1.ContainerConfig{
+// fullContainer has every field set that is decoded.
+func fullContainer() *v1.ContainerConfig {
+	return &v1.ContainerConfig{
 		Metadata:   &v1.ContainerMetadata{Name: "web", Attempt: 1},
 		Image:      &v1.ImageSpec{Image: "sha256:abc", UserSpecifiedImage: "web:1", RuntimeHandler: "runsc", Annotations: map[string]string{"a": "b"}, ImageRef: "ignored"},
 		Command:    []string{"/bin/web"},
@@ -134,6 +134,10 @@ func TestDecodeContainer(t *testing.T) {
 			},
 		},
 	}
+}
+
+func TestDecodeContainer(t *testing.T) {
+	user := int64(1000)
 	want := &spec.Container{
 		Metadata:   spec.ContainerMetadata{Name: "web", Attempt: 1},
 		Image:      spec.ImageRef{Image: "sha256:abc", UserSpecifiedImage: "web:1", RuntimeHandler: "runsc", Annotations: map[string]string{"a": "b"}},
@@ -173,7 +177,7 @@ func TestDecodeContainer(t *testing.T) {
 			AppArmor:       &spec.SecurityProfile{Kind: spec.ProfileLocalhost, Localhost: "mine"},
 		},
 	}
-	got, err := decodeContainer(in)
+	got, err := decodeContainer(fullContainer())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,27 +134,34 @@ func TestPartsAreFetchedAtOnce(t *testing.T) {
 	}
 }
 
+// aboutParts is a server that lies when it is asked for a part, and serves all else well.
+func aboutParts(lie http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if isBounded(r) {
+			lie(w, r)
+		} else {
+			serveRange(w, r)
+		}
+	}
+}
+
 // TestPartsOfServersThatLie: a server that doesn't do as it was asked costs time, never content.
 func TestPartsOfServersThatLie(t *testing.T) {
 	other := make([]byte, len(largeBlob))
 	var calls atomic.Int32
 	for name, c := range map[string]struct {
-		serve func(w http.ResponseWriter, r *http.Request)
+		serve http.HandlerFunc
 		most  int // requests
 	}{
 		"ignores ranges": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(largeBlob)))
 			w.Write(largeBlob)
 		}, 2},
-		"another range": {func(w http.ResponseWriter, r *http.Request) {
-			if isBounded(r) {
-				w.Header().Set("Content-Range", fmt.Sprintf("bytes 5-%d/%d", len(largeBlob)-1, len(largeBlob)))
-				w.WriteHeader(http.StatusPartialContent)
-				w.Write(largeBlob[5:])
-				return
-			}
-			serveRange(w, r)
-		}, 2},
+		"another range": {aboutParts(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 5-%d/%d", len(largeBlob)-1, len(largeBlob)))
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(largeBlob[5:])
+		}), 2},
 		"more than was asked for": {func(w http.ResponseWriter, r *http.Request) {
 			var begin int
 			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &begin)
@@ -162,34 +169,22 @@ func TestPartsOfServersThatLie(t *testing.T) {
 			w.WriteHeader(http.StatusPartialContent)
 			w.Write(largeBlob[begin:])
 		}, 3},
-		"another size": {func(w http.ResponseWriter, r *http.Request) {
-			if isBounded(r) {
-				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(other[:len(other)-1]))
-				return
-			}
-			serveRange(w, r)
-		}, 2},
-		"no range in its answer": {func(w http.ResponseWriter, r *http.Request) {
-			if isBounded(r) {
-				w.WriteHeader(http.StatusPartialContent)
-				w.Write(other)
-				return
-			}
-			serveRange(w, r)
-		}, 2},
+		"another size": {aboutParts(func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(other[:len(other)-1]))
+		}), 2},
+		"no range in its answer": {aboutParts(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(other)
+		}), 2},
 		"compressed ranges": {func(w http.ResponseWriter, r *http.Request) {
 			if isBounded(r) {
 				w.Header().Set("Content-Encoding", "gzip")
 			}
 			serveRange(w, r)
 		}, 2},
-		"can't satisfy it": {func(w http.ResponseWriter, r *http.Request) {
-			if isBounded(r) {
-				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
-				return
-			}
-			serveRange(w, r)
-		}, 2},
+		"can't satisfy it": {aboutParts(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}), 2},
 		"another version after some parts": {func(w http.ResponseWriter, r *http.Request) {
 			if isBounded(r) {
 				w.Header().Set("ETag", `"1"`)

@@ -53,18 +53,40 @@ func (s *spans) of(trace string) map[string]*otlp.Span {
 	return out
 }
 
-// TestRootTraces: a request that brings kubelet's trace is a span of it, with the steps of what it brought up; one of a
-// trace that isn't recorded is none.
-func TestRootTraces(t *testing.T) {
+// collect starts a collector, which goes away with the test, or before.
+func collect(t *testing.T) (got *spans, address net.Addr, away func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	got, server := &spans{}, grpc.NewServer()
 	collector.RegisterTraceServiceServer(server, got)
 	go server.Serve(l) // ends with Stop
-	defer server.Stop()
+	t.Cleanup(server.Stop)
+	return got, l.Addr(), server.Stop
+}
+
+// stepsOf counts a request's steps, which are to lie within it.
+func stepsOf(t *testing.T, all map[string]*otlp.Span, request *otlp.Span) (steps int) {
+	t.Helper()
+	for _, span := range all {
+		if string(span.ParentSpanId) != string(request.SpanId) {
+			continue
+		}
+		steps++
+		if span.StartTimeUnixNano < request.StartTimeUnixNano || span.EndTimeUnixNano > request.EndTimeUnixNano {
+			t.Errorf("step %s is not within %s", span.Name, request.Name)
+		}
+	}
+	return steps
+}
+
+// TestRootTraces: a request that brings kubelet's trace is a span of it, with the steps of what it brought up; one of a
+// trace that isn't recorded is none.
+func TestRootTraces(t *testing.T) {
+	got, address, away := collect(t)
 	d := harness.Start(t, harness.Options{
 		Registry: bed.Server, Pull: []string{images.Busybox}, Flags: []string{"--log-level=debug"},
-		Config: fmt.Sprintf("[tracing]\nendpoint = %q\n", l.Addr()),
+		Config: fmt.Sprintf("[tracing]\nendpoint = %q\n", address),
 	})
 	const trace, parent, quiet = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319d"
 	const again = "0af7651916cd43dd8448eb211c80319e"
@@ -106,16 +128,7 @@ func TestRootTraces(t *testing.T) {
 	if text := fmt.Sprint(start.Attributes); !strings.Contains(text, c.ContainerId) {
 		t.Errorf("the start's span doesn't name the container: %s", text)
 	}
-	steps := 0
-	for _, span := range all {
-		if string(span.ParentSpanId) == string(start.SpanId) {
-			steps++
-			if span.StartTimeUnixNano < start.StartTimeUnixNano || span.EndTimeUnixNano > start.EndTimeUnixNano {
-				t.Errorf("step %s is not within the start", span.Name)
-			}
-		}
-	}
-	if steps < 10 || all["fork"] == nil {
+	if steps := stepsOf(t, all, start); steps < 10 || all["fork"] == nil {
 		t.Errorf("%d steps of the start are there", steps)
 	}
 	if repeated := got.of(again); len(repeated) != 2 {
@@ -140,7 +153,7 @@ func TestRootTraces(t *testing.T) {
 	if !strings.Contains(string(log), "trace="+trace) {
 		t.Error("no line of the log names the trace")
 	}
-	server.Stop() // nothing waits for a collector
+	away() // nothing waits for a collector
 	d.Restart()
 	_, err = d.Runtime.Version(from(trace, "01"), &cri.VersionRequest{})
 	check(t, err)
