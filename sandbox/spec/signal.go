@@ -61,19 +61,3 @@ func realTime(base int, rest, sign string) (int, bool) {
 	}
 	return n, n >= sigRTMin && n <= sigRTMax
 }
-
-// SignalName is the name of signal n ("SIGTERM", "SIGRTMIN+3"), "" when there is none.
-func SignalName(n int) string {
-	switch {
-	case n == sigRTMin:
-		return "SIGRTMIN"
-	case n == sigRTMax:
-		return "SIGRTMAX"
-	case n > sigRTMin && n <= sigRTMin+15:
-		return "SIGRTMIN+" + strconv.Itoa(n-sigRTMin)
-	case n > sigRTMin && n < sigRTMax:
-		return "SIGRTMAX-" + strconv.Itoa(sigRTMax-n)
-	default:
-		return unix.SignalName(unix.Signal(n))
-	}
-}

@@ -1,6 +1,11 @@
 package spec
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 func TestStopSignal(t *testing.T) {
 	for _, c := range []struct {
@@ -20,15 +25,18 @@ func TestStopSignal(t *testing.T) {
 	}
 }
 
-// TestSignalNames: each number has the name that means it.
+// TestSignalNames: each signal that a name means, by all its names.
 func TestSignalNames(t *testing.T) {
-	for n := 1; n <= sigRTMax; n++ {
-		name := SignalName(n)
-		if n == 32 || n == 33 { // libc's own
-			continue
-		}
-		if got, ok := ParseSignal(name); !ok || got != n {
-			t.Errorf("%d is called %q, which is %d", n, name, got)
+	names := map[string]int{}
+	for n := 1; n < 32; n++ {
+		names[unix.SignalName(unix.Signal(n))] = n
+	}
+	for n := sigRTMin; n <= sigRTMax; n++ { // 32 and 33 are libc's own
+		names[fmt.Sprintf("SIGRTMIN+%d", n-sigRTMin)], names[fmt.Sprintf("SIGRTMAX-%d", sigRTMax-n)] = n, n
+	}
+	for name, want := range names {
+		if got, ok := ParseSignal(name); !ok || got != want {
+			t.Errorf("%s is %d, want %d", name, got, want)
 		}
 	}
 }
