@@ -15,7 +15,11 @@ import (
 // newImagesCommand asks the running daemon: by CRI, and by berth's own methods for
 // what CRI doesn't have.
 func newImagesCommand(flags *configFlags) *cobra.Command {
-	cmd := &cobra.Command{Use: "images", Short: "Images of the running daemon"}
+	cmd := &cobra.Command{
+		Use: "images", Short: "Images of the running daemon",
+		Args: cobra.NoArgs, // without a function to run, cobra takes a mistyped command for a call for help
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	cmd.AddCommand(newImportCommand(flags), newExportCommand(flags), newPullCommand(flags), newVerifyCommand(flags), newPruneCommand(flags),
 		&cobra.Command{
 			Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: cobra.NoArgs,

@@ -66,8 +66,8 @@ func newExportCommand(flags *configFlags) *cobra.Command {
 	return cmd
 }
 
-// exportImages writes to a new file beside the wanted one, so that half an archive is never taken for a whole one.
-func exportImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, path string) (err error) {
+// exportImages leaves nothing of an archive that didn't become whole.
+func exportImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, path string) error {
 	m := &meter{board: newBoard(os.Stderr), what: "export"}
 	defer m.board.clear()
 	if path == "-" {
@@ -76,20 +76,15 @@ func exportImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, ref
 		}
 		return plain("export", cri.ExportImages(ctx, conn, refs, meteredWriter{out, m}))
 	}
-	partial := path + ".partial"
-	f, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	file, err := createOutput(path)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(partial)
-		}
-	}()
-	if err := errors.Join(cri.ExportImages(ctx, conn, refs, meteredWriter{f, m}), f.Close()); err != nil {
+	if err := cri.ExportImages(ctx, conn, refs, meteredWriter{file, m}); err != nil {
+		file.discard()
 		return plain("export", err)
 	}
-	if err := os.Rename(partial, path); err != nil {
+	if err := file.commit(); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	return nil
