@@ -76,6 +76,22 @@ func (p *puller) pull(ctx context.Context, ref reference.Named, auth *Auth) (*Im
 		return nil, err
 	}
 	defer repo.Close()
+	img, err := p.bring(ctx, ref, repo, desc)
+	for errors.Is(err, ErrCorrupt) { // a mirror's fault, perhaps
+		if desc, err = repo.Next(ctx, err); err != nil {
+			return nil, classify(err)
+		}
+		img, err = p.bring(ctx, ref, repo, desc)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.log.WithField("image", ref.String()).WithField("took", time.Since(started)).Info("image pulled")
+	return img, nil
+}
+
+// bring makes an image of what a name resolved to.
+func (p *puller) bring(ctx context.Context, ref reference.Named, repo *registry.Repository, desc ocispec.Descriptor) (*Image, error) {
 	if err := p.verifier.Verify(ctx, ref, desc, repo); err != nil {
 		return nil, classify(err)
 	}
@@ -84,11 +100,7 @@ func (p *puller) pull(ctx context.Context, ref reference.Named, auth *Auth) (*Im
 		return nil, classify(err)
 	}
 	installed, err := p.installer.install(ctx, repo, img, namesOf(ref, desc.Digest.String()))
-	if err != nil {
-		return nil, classify(err)
-	}
-	p.log.WithField("image", ref.String()).WithField("took", time.Since(started)).Info("image pulled")
-	return installed, nil
+	return installed, classify(err)
 }
 
 func (p *puller) resolve(ctx context.Context, ref reference.Named, auth *Auth) (*registry.Repository, ocispec.Descriptor, error) {

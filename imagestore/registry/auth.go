@@ -47,7 +47,7 @@ func (a *Auth) bind(domain string) (credentials, error) {
 		c.host = host
 	}
 	switch {
-	case a.Username != "":
+	case a.Username != "" && (a.Password != "" || a.IdentityToken == ""): // docker keeps the user's name beside an identity token
 		c.user, c.secret = a.Username, a.Password
 	case a.IdentityToken != "":
 		c.secret = a.IdentityToken

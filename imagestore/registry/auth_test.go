@@ -21,6 +21,7 @@ func TestBind(t *testing.T) {
 		"auth":             {auth: &Auth{Auth: encode([]byte("u:p:q"))}, user: "u", secret: "p:q"},
 		"auth, padded":     {auth: &Auth{Auth: encode([]byte("u:p\x00\x00"))}, user: "u", secret: "p"},
 		"identity token":   {auth: &Auth{IdentityToken: "id"}, secret: "id"},
+		"of a user":        {auth: &Auth{Username: "u", IdentityToken: "id"}, secret: "id"},
 		"registry token":   {auth: &Auth{RegistryToken: "reg"}, bearer: "reg"},
 		"password first":   {auth: &Auth{Username: "u", Password: "p", IdentityToken: "id", RegistryToken: "reg"}, user: "u", secret: "p"},
 		"auth, not base64": {auth: &Auth{Auth: "secret!"}, fails: true},

@@ -4,17 +4,21 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/distribution/reference"
+	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 )
@@ -55,8 +59,10 @@ func New(options Options) *Client {
 type Repository struct {
 	client *Client
 	name   reference.Named
-	hosts  []host      // the one that resolved the name first
-	whole  atomic.Bool // a host answered a request for a part of a blob with something else
+	hosts  []host        // the one that resolved the name first
+	top    digest.Digest // what it resolved to
+	bad    hostErrors    // hosts that were given up by Next
+	whole  atomic.Bool   // a host answered a request for a part of a blob with something else
 }
 
 // host is one place to ask, with containerd's client restricted to it, so that each can be reported.
@@ -76,25 +82,46 @@ func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth *Auth) (
 		return nil, ocispec.Descriptor{}, err
 	}
 	repo := &Repository{client: c, name: ref, hosts: hosts}
-	ctx = quiet(ctx)
-	var failed hostErrors
-	for i, h := range hosts {
-		if !h.mayResolve(ref) {
+	desc, err := repo.resolve(quiet(ctx))
+	if err != nil {
+		repo.Close()
+		return nil, ocispec.Descriptor{}, err
+	}
+	return repo, desc, nil
+}
+
+// Next gives up the host that resolved the name, whose content was found to be bad, and resolves it anew at the others. Its errors are those
+// of Resolve, and also name the hosts given up and why; when there is no other host, the error is bad.
+func (r *Repository) Next(ctx context.Context, bad error) (ocispec.Descriptor, error) {
+	given := r.hosts[0]
+	given.client.CloseIdleConnections()
+	r.bad = append(r.bad, hostError{host: given.name, kind: ErrCorrupt, err: bad})
+	r.hosts = r.hosts[1:]
+	if len(r.hosts) == 0 && len(r.bad) == 1 {
+		return ocispec.Descriptor{}, bad
+	}
+	return r.resolve(quiet(ctx))
+}
+
+// resolve asks the hosts one after the other, and puts the one that answered first.
+func (r *Repository) resolve(ctx context.Context) (ocispec.Descriptor, error) {
+	failed := slices.Clone(r.bad)
+	for i, h := range r.hosts {
+		if !h.mayResolve(r.name) {
 			continue
 		}
-		desc, err := c.ask(ctx, h, i == len(hosts)-1)
+		desc, err := r.client.ask(ctx, h, i == len(r.hosts)-1)
 		if err == nil {
-			repo.hosts = append([]host{h}, append(append([]host{}, hosts[:i]...), hosts[i+1:]...)...)
-			return repo, desc, nil
+			r.hosts = append([]host{h}, append(append([]host{}, r.hosts[:i]...), r.hosts[i+1:]...)...)
+			r.top = desc.Digest
+			return desc, nil
 		}
 		if ctx.Err() != nil {
-			repo.Close()
-			return nil, ocispec.Descriptor{}, fmt.Errorf("resolve %s: %w", ref, context.Cause(ctx))
+			return ocispec.Descriptor{}, fmt.Errorf("resolve %s: %w", r.name, context.Cause(ctx))
 		}
 		failed = append(failed, newHostError(h.name, err))
 	}
-	repo.Close()
-	return nil, ocispec.Descriptor{}, wrapHosts("resolve", ref, failed)
+	return ocispec.Descriptor{}, wrapHosts("resolve", r.name, failed)
 }
 
 // ask asks one host for what the reference names.
@@ -103,16 +130,22 @@ func (c *Client) ask(ctx context.Context, h host, last bool) (desc ocispec.Descr
 		_, desc, err = h.resolver.Resolve(ctx, h.ref)
 		return err
 	})
+	if kind, _, parsed := mime.ParseMediaType(desc.MediaType); err == nil && parsed == nil && kind == "text/html" {
+		err = fmt.Errorf("%w: no registry, it answers with a page (%s)", ErrUnavailable, kind)
+	}
 	return desc, err
 }
 
-// within gives one host so much time for a call and no more. last: there is no other to be asked.
+// within gives one host so much time for a call and no more, pauses that it asks for aside. last: there is no other to be asked.
 func within(ctx context.Context, stall time.Duration, last bool, call func(context.Context) error) error {
 	if last {
 		ctx = lastHost(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, stall, fmt.Errorf("%w: no answer for %s", ErrUnavailable, stall))
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(stall, func() { cancel(fmt.Errorf("%w: no answer for %s", ErrUnavailable, stall)) })
+	defer timer.Stop()
+	ctx = OnRest(ctx, func(pause time.Duration) { timer.Reset(stall + pause) })
 	err := call(ctx)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -189,6 +222,9 @@ func (r *Repository) Close() {
 // host has it, the error of Fetch or of the first Read says so for each. Reading ends when ctx does. Not for concurrent reads; several
 // blobs may be read at once.
 func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if desc.Digest == r.top && !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {
+		desc.MediaType = ocispec.MediaTypeImageManifest // containerd's client would look for a blob
+	}
 	var fetchers []fetcher
 	for _, h := range r.hosts {
 		if !h.caps.Has(docker.HostCapabilityPull) {

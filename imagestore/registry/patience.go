@@ -62,8 +62,25 @@ func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+type restKey struct{}
+
+// OnRest has resting called before each pause that a busy host asked for, with its length, in requests of the context that it returns: whoever
+// watches over progress must not take the pause for a lack of it.
+func OnRest(ctx context.Context, resting func(time.Duration)) context.Context {
+	outer, nested := ctx.Value(restKey{}).(func(time.Duration))
+	return context.WithValue(ctx, restKey{}, func(d time.Duration) {
+		if nested {
+			outer(d)
+		}
+		resting(d)
+	})
+}
+
 // rest waits, and doesn't count as waiting for the host.
 func rest(ctx context.Context, wait time.Duration) error {
+	if resting, told := ctx.Value(restKey{}).(func(time.Duration)); told {
+		resting(wait)
+	}
 	if p, watched := ctx.Value(paceKey{}).(*pace); watched {
 		p.got(0)
 		defer p.waits()

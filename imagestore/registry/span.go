@@ -29,7 +29,7 @@ type spanning struct{ next http.RoundTripper }
 func (t *spanning) RoundTrip(req *http.Request) (*http.Response, error) {
 	s, bounded := req.Context().Value(spanKey{}).(*span)
 	if !bounded || !s.meant(req) {
-		return t.next.RoundTrip(req)
+		return t.resume(req)
 	}
 	begin, err := firstByte(req.Header.Get("Range"))
 	if err != nil {
@@ -51,6 +51,32 @@ func (t *spanning) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		resp.Body.Close()
 		return nil, err
+	}
+	return resp, nil
+}
+
+// resume checks the answer to a request for the rest of something, as containerd's client believes whatever comes as a part. What begins at the
+// beginning is the whole: the client skips what it has of that.
+func (t *spanning) resume(req *http.Request) (*http.Response, error) {
+	begin, err := firstByte(req.Header.Get("Range"))
+	if err != nil || begin == 0 {
+		return t.next.RoundTrip(req)
+	}
+	req = req.Clone(req.Context())
+	req.Header.Set("Accept-Encoding", "identity")
+	resp, err := t.next.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusPartialContent {
+		return resp, err
+	}
+	text := resp.Header.Get("Content-Range")
+	var first int64
+	switch n, _ := fmt.Sscanf(text, "bytes %d-", &first); {
+	case n == 1 && first == 0:
+		resp.StatusCode, resp.Status = http.StatusOK, "200 OK"
+		resp.Header.Del("Content-Range")
+	case n == 1 && first != begin:
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: asked for the bytes from %d on it sends %q", ErrUnavailable, begin, text)
 	}
 	return resp, nil
 }
