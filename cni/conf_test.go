@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,46 @@ func TestWatcherFollowsTheDirectory(t *testing.T) {
 	until("")
 	put(t, filepath.Join(dir, "10-a.conflist"), named("c"))
 	until("c")
+}
+
+// TestWatcherOutlivesAnOverflow: while it looks at the configuration more happens than the kernel keeps, and it goes on watching.
+func TestWatcherOutlivesAnOverflow(t *testing.T) {
+	text, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "a"), "")
+	put(t, filepath.Join(dir, "b"), "")
+	seen, goOn := make(chan bool), make(chan bool)
+	w := newWatcher(t.Context(), dir, quiet(), func(ctx context.Context) {
+		select {
+		case seen <- true:
+			<-goOn
+		case <-ctx.Done():
+		}
+	})
+	defer w.Close()
+	<-seen
+	for i := range most + 10_000 { // what the watcher has read is not in the kernel's queue
+		if err := os.Chmod(filepath.Join(dir, []string{"a", "b"}[i%2]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goOn <- true
+	for range 2 { // for what was read, and for a change after that
+		select {
+		case <-seen:
+			goOn <- true
+		case <-time.After(refreshEvery / 2):
+			t.Fatal("events are looked at no more")
+		}
+		put(t, filepath.Join(dir, "c"), "")
+	}
 }
 
 func FuzzParseList(f *testing.F) {

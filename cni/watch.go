@@ -53,8 +53,9 @@ func (w *watcher) Close() {
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.done)
 	var events chan fsnotify.Event
+	var lost chan error
 	if w.events != nil {
-		events = w.events.Events
+		events, lost = w.events.Events, w.events.Errors
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -66,6 +67,8 @@ func (w *watcher) run(ctx context.Context) {
 			if w.concerns(e.Name) {
 				timer.Reset(settleDelay)
 			}
+		case <-lost: // some events, as the kernel keeps only so many (inotify(7)); unread, it would hold up those to come
+			timer.Reset(settleDelay)
 		case <-timer.C:
 			w.follow()
 			w.refresh(ctx)
