@@ -14,7 +14,7 @@ import (
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
 
-// details decodes what stands below "info".
+// decodeDetails decodes what stands below "info".
 func decodeDetails(t *testing.T, info map[string]string) map[string]any {
 	t.Helper()
 	var out map[string]any

@@ -206,7 +206,7 @@ func statMounted(t testing.TB, mount *os.File, name string) (unix.Stat_t, error)
 	return st, err
 }
 
-// names of the entries of a directory of the store.
+// entries are the names in a directory of the store.
 func entries(t testing.TB, path string) []string {
 	t.Helper()
 	list, err := os.ReadDir(path)

@@ -77,7 +77,7 @@ func (b *bag) launch(p *program.Program, err error) (*Launch, error) {
 	return l, nil
 }
 
-// input puts in standard input, output and error; without an input the process reads /dev/null, without
+// stdio puts in standard input, output and error; without an input the process reads /dev/null, without
 // an output it writes there.
 func (b *bag) stdio(in, out, errout *os.File) error {
 	for slot, f := range map[string]*os.File{"stdin": in, "stdout": out, "stderr": errout} {
