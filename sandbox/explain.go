@@ -32,7 +32,8 @@ import (
 // keptPrograms keeps the programs of all pods.
 type keptPrograms struct {
 	*base
-	queue programQueue
+	queue   programQueue
+	packers sync.Pool // of *gzip.Writer: each has a megabyte, and while pods start there is a program to write every few milliseconds
 }
 
 // keepAfter is how old a program is when it is written at the latest.
@@ -167,8 +168,11 @@ func (kp *keptPrograms) writeFresh(p *pod, name string, fresh *freshProgram, w *
 	return writeProgram(kp.programFile(p.id, name), fresh.kept(), w)
 }
 
-// newPacker makes what writeProgram compresses with: a megabyte, for as many programs as there are.
-func newPacker() *gzip.Writer {
+// packer gives what writeProgram compresses with, to be put back.
+func (kp *keptPrograms) packer() *gzip.Writer {
+	if w, ok := kp.packers.Get().(*gzip.Writer); ok {
+		return w
+	}
 	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	if err != nil {
 		panic(err) // the level is no level

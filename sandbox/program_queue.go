@@ -80,7 +80,8 @@ func (kp *keptPrograms) writeDue(now time.Time) {
 	if len(due) == 0 {
 		return
 	}
-	packer := newPacker()
+	packer := kp.packer()
+	defer kp.packers.Put(packer)
 	for _, w := range due {
 		p, name := w.note.pod, w.note.name
 		if err := kp.writeFresh(p, name, w.freshProgram, packer); err != nil {
