@@ -108,16 +108,6 @@ func (s *containerCalls) ContainerStatus(_ context.Context, req *v1.ContainerSta
 	return out, err
 }
 
-func (s *containerCalls) ListContainers(_ context.Context, req *v1.ListContainersRequest) (*v1.ListContainersResponse, error) {
-	filter, err := decodeContainerFilter(req.Filter)
-	if err != nil {
-		return nil, err
-	}
-	out := &v1.ListContainersResponse{}
-	setItems(out, listContainers(s.containers.Containers(filter)))
-	return out, nil
-}
-
 var containerStates = map[v1.ContainerState]sandbox.ContainerState{
 	v1.ContainerState_CONTAINER_CREATED: sandbox.ContainerCreated,
 	v1.ContainerState_CONTAINER_RUNNING: sandbox.ContainerRunning,

@@ -130,14 +130,18 @@ func observe(t *testing.T, req proto.Message) (observation, error) {
 	if method = reflect.ValueOf(runtime).MethodByName(name); !method.IsValid() {
 		method = reflect.ValueOf(images).MethodByName(name)
 	}
-	results := method.Call([]reflect.Value{reflect.ValueOf(context.Background()), reflect.ValueOf(req)})
-	if err, ok := results[1].Interface().(error); ok {
+	answer, err := (&lister{rooms, rooms}).unary(t.Context(), req, nil, func(ctx context.Context, req any) (any, error) {
+		results := method.Call([]reflect.Value{reflect.ValueOf(ctx), reflect.ValueOf(req)})
+		err, _ := results[1].Interface().(error)
+		return results[0].Interface(), err
+	})
+	if err != nil {
 		return observation{}, err
 	}
 	// As its reader has it: lists go out encoded.
-	wire, err := proto.Marshal(results[0].Interface().(proto.Message))
-	response := results[0].Interface().(proto.Message).ProtoReflect().New().Interface()
-	if err := errors.Join(err, proto.Unmarshal(wire, response)); err != nil {
+	wire, err := newCodec().Marshal(answer)
+	response := reflect.New(method.Type().Out(0).Elem()).Interface().(proto.Message)
+	if err := errors.Join(err, proto.Unmarshal(wire.Materialize(), response)); err != nil {
 		t.Fatal(err)
 	}
 	return observation{rooms.calls, response}, nil

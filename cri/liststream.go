@@ -43,11 +43,7 @@ func (s *podCalls) StreamPodSandboxes(req *v1.StreamPodSandboxesRequest, stream 
 	if err != nil {
 		return err
 	}
-	return sendParts(listPods(s.pods.Pods(filter)), listItem.size, func(part []listItem) error {
-		out := &v1.StreamPodSandboxesResponse{}
-		setItems(out, part)
-		return stream.Send(out)
-	})
+	return sendParts(listPods(s.pods.Pods(filter)), listItem.Len, func(part []listItem) error { return stream.SendMsg(list(part)) })
 }
 
 func (s *containerCalls) StreamContainers(req *v1.StreamContainersRequest, stream grpc.ServerStreamingServer[v1.StreamContainersResponse]) error {
@@ -55,11 +51,7 @@ func (s *containerCalls) StreamContainers(req *v1.StreamContainersRequest, strea
 	if err != nil {
 		return err
 	}
-	return sendParts(listContainers(s.containers.Containers(filter)), listItem.size, func(part []listItem) error {
-		out := &v1.StreamContainersResponse{}
-		setItems(out, part)
-		return stream.Send(out)
-	})
+	return sendParts(listContainers(s.containers.Containers(filter)), listItem.Len, func(part []listItem) error { return stream.SendMsg(list(part)) })
 }
 
 func (s *imageService) StreamImages(req *v1.StreamImagesRequest, stream grpc.ServerStreamingServer[v1.StreamImagesResponse]) error {

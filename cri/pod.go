@@ -109,16 +109,6 @@ func (s *podCalls) PodSandboxStatus(_ context.Context, req *v1.PodSandboxStatusR
 	return out, err
 }
 
-func (s *podCalls) ListPodSandbox(_ context.Context, req *v1.ListPodSandboxRequest) (*v1.ListPodSandboxResponse, error) {
-	filter, err := decodePodFilter(req.Filter)
-	if err != nil {
-		return nil, err
-	}
-	out := &v1.ListPodSandboxResponse{}
-	setItems(out, listPods(s.pods.Pods(filter)))
-	return out, nil
-}
-
 var podStates = map[v1.PodSandboxState]sandbox.PodState{
 	v1.PodSandboxState_SANDBOX_READY:    sandbox.PodReady,
 	v1.PodSandboxState_SANDBOX_NOTREADY: sandbox.PodNotReady,

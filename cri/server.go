@@ -41,10 +41,12 @@ func NewServer(cfg Config, parts Parts) *Server {
 		grpc.NumStreamWorkers(4),
 		grpc.ChainUnaryInterceptor(door.unary),
 		grpc.StreamInterceptor(door.stream),
+		grpc.ForceServerCodecV2(newCodec()),
 	}
 	if cfg.Tracer != nil {
 		options = append(options, cfg.Tracer.Option(), grpc.ChainUnaryInterceptor((&traced{cfg.Tracer, parts.Pods, parts.Containers}).unary))
 	}
+	options = append(options, grpc.ChainUnaryInterceptor((&lister{parts.Pods, parts.Containers}).unary))
 	s := grpc.NewServer(options...)
 	ending, end := context.WithCancel(context.Background())
 	v1.RegisterRuntimeServiceServer(s, newRuntimeService(cfg, parts, time.Now, ending))

@@ -65,7 +65,7 @@ func TestProgramsOfShortLivesAreNotWritten(t *testing.T) {
 // Whichever of the two comes first makes the pod's directory, with the same mode.
 func TestProgramOfAPodWithoutDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pod")
-	if err := writeProgram(filepath.Join(dir, "programs", "namespaces.gz"), keptProgram{text: "text"}, newPacker()); err != nil {
+	if err := writeProgram(filepath.Join(dir, "programs", "namespaces.gz"), keptProgram{text: "text"}, (&keptPrograms{}).packer()); err != nil {
 		t.Fatal(err)
 	}
 	st, err := os.Stat(dir)

@@ -104,11 +104,11 @@ func (x *index) ready(identity spec.PodMetadata) *pod {
 func (x *index) allPods() []*pod {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return slices.Collect(maps.Values(x.pods))
+	return slices.AppendSeq(make([]*pod, 0, len(x.pods)), maps.Values(x.pods))
 }
 
 func (x *index) allContainers() []*container {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return slices.Collect(maps.Values(x.containers))
+	return slices.AppendSeq(make([]*container, 0, len(x.containers)), maps.Values(x.containers))
 }

@@ -24,8 +24,9 @@ func byAge(a, b *ContainerInfo) int { return a.CreatedAt.Compare(b.CreatedAt) }
 
 // Pods lists the pods that f chooses, the oldest first. It waits for nothing.
 func (b *base) Pods(f PodFilter) []*PodInfo {
-	var out []*PodInfo
-	for _, p := range b.index.allPods() {
+	all := b.index.allPods()
+	out := make([]*PodInfo, 0, len(all))
+	for _, p := range all {
 		if i := p.info.Load(); i != nil && f.matches(i) {
 			out = append(out, i)
 		}
@@ -51,8 +52,9 @@ func (b *base) Container(id string) (*ContainerInfo, error) {
 // Containers lists the containers that f chooses, the oldest first. It waits for
 // nothing.
 func (b *base) Containers(f ContainerFilter) []*ContainerInfo {
-	var out []*ContainerInfo
-	for _, c := range b.index.allContainers() {
+	all := b.index.allContainers()
+	out := make([]*ContainerInfo, 0, len(all))
+	for _, c := range all {
 		if i := c.info.Load(); i != nil && f.matches(i) {
 			out = append(out, i)
 		}
