@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/distribution/reference"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/imagestore/archive"
@@ -17,6 +18,9 @@ import (
 // archive, which must then hold one image for this node. An image without any name is kept under its id. Reading r must end when
 // ctx does for Import to return at once. Errors: ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrInvalidReference.
 func (p *puller) Import(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
+	if err := checkImportName(name); err != nil {
+		return nil, fmt.Errorf("import images: %w", err)
+	}
 	images, err := guarded(p.log, "import images", func() ([]*Image, error) { return p.importAll(ctx, r, name) })
 	if err != nil {
 		return nil, fmt.Errorf("import images: %w", classify(err))
@@ -57,6 +61,21 @@ func (p *puller) importAll(ctx context.Context, r io.Reader, name string) ([]*Im
 		images = append(images, img)
 	}
 	return images, nil
+}
+
+// checkImportName is asked before the archive is read, which may be long. A digest is what the archive has, not what somebody calls it.
+func checkImportName(name string) error {
+	if name == "" {
+		return nil
+	}
+	ref, err := parseReference(name)
+	if err != nil {
+		return err
+	}
+	if _, byDigest := ref.(reference.Digested); byDigest {
+		return fmt.Errorf("%w %q: a tag, or none, is what an import can be given", ErrInvalidReference, name)
+	}
+	return nil
 }
 
 func archiveNames(img archive.Image) (names, error) {

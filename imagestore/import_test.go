@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -173,4 +174,15 @@ func TestRootImportTooLarge(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	wantClean(t, s, 0)
+}
+
+// TestRootImportName: a name that can't be given is refused before the archive is read.
+func TestRootImportName(t *testing.T) {
+	s := newTestStore(t)
+	for _, name := range []string{"BAD NAME", "app@sha256:" + strings.Repeat("1", 64), "app:1@sha256:" + strings.Repeat("1", 64)} {
+		_, err := s.Import(t.Context(), iotest.ErrReader(errors.New("was read")), name)
+		if !errors.Is(err, ErrInvalidReference) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

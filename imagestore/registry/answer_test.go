@@ -160,3 +160,27 @@ func TestPausesOfABusyHostAreItsOwn(t *testing.T) {
 		t.Errorf("told of %v", rested)
 	}
 }
+
+// TestFetchAsksNobodyElse: the addresses that a manifest names for a layer aren't asked.
+func TestFetchAsksNobodyElse(t *testing.T) {
+	s, other := newServer(t), newServer(t)
+	s.push(t, "app")
+	other.guard = func(_ http.ResponseWriter, r *http.Request) bool {
+		t.Errorf("asked for %s", r.URL)
+		return true
+	}
+	repo, desc, err := newClient("").Resolve(t.Context(), named(t, s.host+"/app"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer repo.Close()
+	desc.URLs = []string{"http://" + other.host + "/metadata"}
+	blob, err := repo.Fetch(t.Context(), desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	if content, err := io.ReadAll(blob); err != nil || digest.FromBytes(content) != desc.Digest {
+		t.Errorf("%q, %v", content, err)
+	}
+}

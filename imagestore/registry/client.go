@@ -222,6 +222,9 @@ func (r *Repository) Close() {
 // host has it, the error of Fetch or of the first Read says so for each. Reading ends when ctx does. Not for concurrent reads; several
 // blobs may be read at once.
 func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	// Anybody who makes an image could have the node ask for any address by these. They are for layers that a registry must not pass on, which only
+	// Windows has.
+	desc.URLs = nil
 	if desc.Digest == r.top && !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {
 		desc.MediaType = ocispec.MediaTypeImageManifest // containerd's client would look for a blob
 	}
@@ -237,7 +240,7 @@ func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.Rea
 		fetchers = append(fetchers, fetcher{host: h.name, Fetcher: f})
 	}
 	whole := &blob{ctx: quiet(ctx), desc: desc, hosts: fetchers, stall: r.client.Stall, minRate: r.client.MinRate}
-	if r.client.Ranges < 2 || desc.Size < max(r.client.RangesFrom, 2*partSize) || len(desc.URLs) > 0 || r.whole.Load() {
+	if r.client.Ranges < 2 || desc.Size < max(r.client.RangesFrom, 2*partSize) || r.whole.Load() {
 		return whole, nil
 	}
 	return newParts(whole, r), nil
