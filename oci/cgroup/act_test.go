@@ -17,17 +17,14 @@ import (
 )
 
 func TestRootKill(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	defer remove(t, tree, g)
 	// Children that survive their parent, ignore what can be ignored, and go on making others.
 	cmd := exec.Command("sh", "-c", `read go; trap "" TERM; for i in 1 2 3 4 5; do (while :; do sleep 0.01 & sleep 0.01; done) & done; wait`)
 	start(t, g, cmd)
 	deadline := time.Now().Add(20 * time.Second)
 	for pids := []int(nil); len(pids) < 8; {
+		var err error
 		if pids, err = g.Processes(); err != nil {
 			t.Fatal(err)
 		}
@@ -54,13 +51,9 @@ func TestRootKill(t *testing.T) {
 
 // TestRootKillFrozen: what somebody froze is killed all the same, also in a group below.
 func TestRootKillFrozen(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	defer remove(t, tree, g)
-	below, err := tree.Create(parent+"/c/below", nil)
+	below, err := tree.Create(g.Path()+"/below", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,11 +86,7 @@ func TestRootKillFrozen(t *testing.T) {
 
 // TestRootCreateAfterKill: a group that was killed serves again.
 func TestRootCreateAfterKill(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	defer remove(t, tree, g)
 	for range 3 {
 		cmd := exec.Command("sh", "-c", "read go; exec sleep 100")
@@ -112,6 +101,7 @@ func TestRootCreateAfterKill(t *testing.T) {
 		if err := cmd.Wait(); err == nil {
 			t.Error("the command was not killed")
 		}
+		var err error
 		if g, err = tree.Create(g.Path(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -119,15 +109,11 @@ func TestRootCreateAfterKill(t *testing.T) {
 }
 
 func TestRootDeleteOccupied(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	defer remove(t, tree, g)
 	cmd := exec.Command("sh", "-c", "read go; exec sleep 100")
 	start(t, g, cmd)
-	err = g.Delete(within(t, 50*time.Millisecond))
+	err := g.Delete(within(t, 50*time.Millisecond))
 	if !errors.Is(err, ErrStillOccupied) || !strings.Contains(err.Error(), strconv.Itoa(cmd.Process.Pid)) {
 		t.Errorf("error is %v", err)
 	}
@@ -139,11 +125,7 @@ func TestRootDeleteOccupied(t *testing.T) {
 
 // TestRootDeleteChildren: a container may have made groups of its own.
 func TestRootDeleteChildren(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	for _, dir := range tree.dirs() {
 		if err := os.MkdirAll(filepath.Join(dir, g.Path(), "a/b"), 0o755); err != nil {
 			t.Fatal(err)
@@ -224,11 +206,7 @@ func TestRootUpdate(t *testing.T) {
 // TestRootUpdateBelowUsage: a limit that is lowered below what is in use fails,
 // and nobody is killed for it.
 func TestRootUpdateBelowUsage(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	defer remove(t, tree, g)
 	cmd := exec.Command("sh", "-c", `read go; x=$(head -c 30000000 /dev/zero | tr '\0' x); echo ready; sleep 100; : not exec, which would give it back`)
 	out, err := cmd.StdoutPipe()

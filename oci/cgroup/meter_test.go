@@ -248,11 +248,7 @@ func TestRootUsage(t *testing.T) {
 
 // BenchmarkUsage compares held files with those opened at each reading.
 func BenchmarkUsage(b *testing.B) {
-	tree, parent, _ := realTree(b)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		b.Fatal(err)
-	}
+	tree, g := realGroup(b)
 	defer remove(b, tree, g)
 	b.Run("held", func(b *testing.B) {
 		m := g.Meter()

@@ -70,6 +70,17 @@ func within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// realGroup is a group below realTree's parent. The test removes it.
+func realGroup(t testing.TB) (*Tree, *Group) {
+	t.Helper()
+	tree, parent, _ := realTree(t)
+	g, err := tree.Create(parent+"/c", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree, g
+}
+
 // remove deletes groups and prunes.
 func remove(t testing.TB, tree *Tree, groups ...*Group) {
 	t.Helper()
@@ -193,13 +204,9 @@ func TestRootCreateAndDelete(t *testing.T) {
 }
 
 func TestRootCreateTwice(t *testing.T) {
-	tree, parent, _ := realTree(t)
-	g, err := tree.Create(parent+"/c", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree, g := realGroup(t)
 	defer remove(t, tree, g)
-	if _, err := tree.Create(parent+"/c", &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(7))}}); err != nil {
+	if _, err := tree.Create(g.Path(), &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(7))}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := content(t, g, "pids", "pids.max"); got != "7" {
