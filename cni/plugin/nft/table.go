@@ -3,309 +3,301 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"sync"
+	"strings"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	chainHostPorts  = "hostports"
-	chainHairpin    = "hairpin"
-	chainMasquerade = "masquerade"
+// table mirrors one table of the kernel. Its caller holds Tables.mu.
+type table struct {
+	kernel   *nftables.Table
+	sets     map[string]*nftables.Set
+	elements map[string]element              // by set and key
+	owners   map[string]map[string]bool      // by owner: what elements it has, by set and key
+	subnets  map[string]map[netip.Prefix]int // by kind of set: how many elements are of which subnet
+	single   map[string]map[string]bool      // by family and port: the elements that publish it on a single address
+	live     bool                            // the kernel has it
+	opts     Options
+	direct   []netip.Prefix // where nothing is masqueraded
 
-	// maxComment is what nft(8) takes for the comment of an element.
-	maxComment = 128
-)
-
-// TakenError says that a port of the host leads elsewhere already.
-type TakenError struct {
-	Port   Port
-	Holder string // owner of the port
+	portRules, masqRules string // what the kernel's rules were made from, "" when that is not known
 }
 
-func (e *TakenError) Error() string {
-	at := ""
-	if !e.Port.wildcard() {
-		at = " of " + e.Port.HostIP.String()
+func newTable(name string) *table {
+	k := &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
+	subnets := map[string]map[netip.Prefix]int{setSNAT: {}, setMasq: {}}
+	return &table{kernel: k, sets: sets(k), elements: map[string]element{}, owners: map[string]map[string]bool{}, subnets: subnets, single: map[string]map[string]bool{}}
+}
+
+func (t *table) put(e element) {
+	t.drop(e.set + e.key)
+	t.elements[e.set+e.key] = e
+	if t.owners[e.owner] == nil {
+		t.owners[e.owner] = map[string]bool{}
 	}
-	return fmt.Sprintf("host port %d/%s%s is taken by %s", e.Port.Host, e.Port.Protocol, at, e.Holder)
-}
-
-// Options are what a network wants of its table.
-type Options struct {
-	SNAT bool // published ports work from the pod itself, from its subnet and from 127.0.0.1
-	// Hairpin makes SNAT work among pods of one subnet on a host whose bridges do not pass netfilter.
-	Hairpin bool
-	// Conditions that a packet must meet to be led to a pod, by family.
-	Conditions4, Conditions6 []expr.Any
-}
-
-// Tables are all tables of one daemon. It is safe for concurrent use.
-type Tables struct {
-	mu        sync.Mutex // one transaction at a time: the kernel allows no more either (nft commit mutex)
-	kernel    *kernel
-	mirrors   mirrors
-	reference reference
-	held      map[string]map[string]*change // by owner and network, for the owners that Hold was called for
-}
-
-// change is what an owner is to have in the table of one network.
-type change struct {
-	list   []element
-	ports  []Port
-	opts   *Options // when there are ports
-	masq   bool
-	direct []netip.Prefix // when something is masqueraded
-}
-
-// New keeps the tables with a prefix in a network namespace, whose descriptor stays the caller's and open as long as Tables is used.
-func New(netns int, prefix string) *Tables {
-	k := &kernel{netns: netns}
-	return &Tables{
-		kernel: k, mirrors: mirrors{prefix: prefix, kernel: k, open: map[string]*table{}}, reference: reference{kernel: k},
-		held: map[string]map[string]*change{},
+	t.owners[e.owner][e.set+e.key] = true
+	if p := e.subnet(); p.IsValid() {
+		t.subnets[e.set[:len(e.set)-1]][p]++
+	}
+	if at := e.single(); at != "" {
+		if t.single[at] == nil {
+			t.single[at] = map[string]bool{}
+		}
+		t.single[at][e.set+e.key] = true
 	}
 }
 
-// Close gives up the connection to the kernel. The tables stay.
-func (t *Tables) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.kernel.close()
-}
-
-// Hold keeps back what is masqueraded and published for an owner until Commit, which then makes one transaction of it. Until then nobody's
-// packets see it.
-func (t *Tables) Hold(owner string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.held[owner] = map[string]*change{}
-}
-
-// Commit writes what Hold kept back. Without a Hold it does nothing.
-func (t *Tables) Commit(owner string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	held := t.held[owner]
-	delete(t.held, owner)
-	for network, c := range held {
-		if err := t.write(network, owner, c); err != nil {
-			return err
+func (t *table) drop(key string) {
+	e, ok := t.elements[key]
+	if !ok {
+		return
+	}
+	delete(t.elements, key)
+	if delete(t.owners[e.owner], key); len(t.owners[e.owner]) == 0 {
+		delete(t.owners, e.owner)
+	}
+	if p := e.subnet(); p.IsValid() {
+		kind := t.subnets[e.set[:len(e.set)-1]]
+		if kind[p]--; kind[p] == 0 {
+			delete(kind, p)
 		}
 	}
-	return nil
-}
-
-// Drop forgets what Hold kept back.
-func (t *Tables) Drop(owner string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.held, owner)
-}
-
-// Masquerade hides what the owner's addresses send out of their subnets behind the host's address, but for what they send to direct: those
-// know the way back. It may be called twice.
-func (t *Tables) Masquerade(network, owner string, addrs, direct []netip.Prefix) error {
-	c := &change{masq: true, direct: direct}
-	for _, p := range addrs {
-		c.list = append(c.list, masqElement(p, owner))
-	}
-	return t.add(network, owner, c)
-}
-
-// Publish leads ports of the host to the owner's addresses. It is a TakenError when another has one of them, in any network of
-// the daemon. It may be called twice.
-func (t *Tables) Publish(network, owner string, ports []Port, opts Options) error {
-	c := &change{ports: ports, opts: &opts}
-	for _, p := range ports {
-		c.list = append(c.list, p.element(owner))
-		if opts.SNAT {
-			c.list = append(c.list, snatElements(netip.PrefixFrom(p.To.Addr(), p.Bits), owner)...)
+	if at := e.single(); at != "" {
+		if delete(t.single[at], key); len(t.single[at]) == 0 {
+			delete(t.single, at)
 		}
 	}
-	return t.add(network, owner, c)
 }
 
-func (t *Tables) add(network, owner string, c *change) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, e := range c.list {
-		if len(e.comment()) > maxComment {
-			return fmt.Errorf("owner %q is longer than a comment of nf_tables", e.owner)
-		}
-	}
-	held, holds := t.held[owner]
-	if !holds {
-		return t.write(network, owner, c)
-	}
-	if err := t.mirrors.taken(owner, c.ports); err != nil {
-		return err // who asks now can say what for
-	}
-	if old := held[network]; old != nil {
-		c = old.with(c)
-	}
-	held[network] = c
-	return nil
-}
-
-// with is both changes.
-func (c *change) with(next *change) *change {
-	out := *c
-	out.list, out.ports = slices.Concat(c.list, next.list), slices.Concat(c.ports, next.ports)
-	if next.opts != nil {
-		out.opts = next.opts
-	}
-	if next.masq {
-		out.masq, out.direct = true, next.direct
-	}
-	return &out
-}
-
-// write makes a change, mu held.
-func (t *Tables) write(network, owner string, c *change) error {
-	tab, err := t.mirrors.table(t.mirrors.name(network))
-	if err != nil {
-		return err
-	}
-	if err := t.mirrors.taken(owner, c.ports); err != nil {
-		return err
-	}
-	return t.kernel.retry(tab, func() error { return tab.add(t.kernel.conn, c) })
-}
-
-// Release takes back all that the owner has in a network, and what the reference plugin published for it. It may be called any number of
-// times.
-func (t *Tables) Release(network, owner string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return errors.Join(t.release(network, ofOwner(owner)), t.reference.releasePorts(network, owner))
-}
-
-// ReleaseMasquerade takes back what Masquerade did for the owner, or the reference plugins did. It may be called any number of times.
-func (t *Tables) ReleaseMasquerade(network, owner string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	masq := func(tab *table) map[string]element { return filter(tab.ofOwner(owner), element.masquerades) }
-	return errors.Join(t.release(network, masq), t.reference.releaseMasquerade(network, owner))
-}
-
-// KeepPorts releases the published ports of a network whose owners are not in valid.
-func (t *Tables) KeepPorts(network string, valid map[string]bool) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.release(network, func(tab *table) map[string]element {
-		return filter(tab.elements, func(e element) bool { return !valid[e.owner] && !e.masquerades() })
-	})
-}
-
-// KeepMasquerade releases the masqueraded addresses of a network whose owners are not in valid.
-func (t *Tables) KeepMasquerade(network string, valid map[string]bool) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.release(network, func(tab *table) map[string]element {
-		return filter(tab.elements, func(e element) bool { return !valid[e.owner] && e.masquerades() })
-	})
-}
-
-func ofOwner(owner string) func(*table) map[string]element {
-	return func(tab *table) map[string]element { return tab.ofOwner(owner) }
-}
-
-func filter(list map[string]element, want func(element) bool) map[string]element {
+// ofOwner are the elements of an owner. What that costs does not grow with those of others.
+func (t *table) ofOwner(owner string) map[string]element {
 	out := map[string]element{}
-	for k, e := range list {
-		if want(e) {
-			out[k] = e
-		}
+	for k := range t.owners[owner] {
+		out[k] = t.elements[k]
 	}
 	return out
 }
 
-// release takes some of a network's elements out, mu held.
-func (t *Tables) release(network string, which func(*table) map[string]element) error {
-	tab, err := t.mirrors.table(t.mirrors.name(network))
+// read fills the mirror from the kernel.
+func (t *table) read(conn *nftables.Conn) error {
+	_, err := conn.ListTableOfFamily(t.kernel.Name, t.kernel.Family)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("look up nf_tables table %s: %w", t.kernel.Name, err)
 	}
-	return t.kernel.retry(tab, func() error { return tab.release(t.kernel.conn, which(tab)) })
-}
-
-// Published says whether the kernel leads a port to the owner.
-func (t *Tables) Published(network, owner string, p Port) (bool, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.kernel.connect(); err != nil {
-		return false, err
-	}
-	now := newTable(t.mirrors.name(network)) // the kernel's word, not the mirror's
-	if err := now.read(t.kernel.conn); err != nil {
-		return false, err
-	}
-	want := p.element(owner)
-	return now.elements[want.set+want.key] == want, nil
-}
-
-// KeepAll releases what owners hold in any network that are not in valid, also in those whose name nobody knows any more, and then
-// removes empty tables.
-func (t *Tables) KeepAll(valid map[string]bool) error {
-	t.mu.Lock()
-	if err := t.mirrors.readAll(); err != nil {
-		t.mu.Unlock()
-		return err
-	}
-	var errs []error
-	for _, tab := range t.mirrors.open {
-		errs = append(errs, t.kernel.retry(tab, func() error {
-			return tab.release(t.kernel.conn, filter(tab.elements, func(e element) bool { return !valid[e.owner] }))
-		}))
-	}
-	t.mu.Unlock()
-	return errors.Join(append(errs, t.Prune())...)
-}
-
-// Prune removes the tables that hold nothing.
-func (t *Tables) Prune() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.mirrors.readAll(); err != nil {
-		return err
-	}
-	var errs []error
-	for name, tab := range t.mirrors.open {
-		if len(tab.elements) > 0 {
-			continue
+	for name, set := range t.sets {
+		list, err := conn.GetSetElements(set)
+		if err != nil {
+			return fmt.Errorf("read nf_tables set %s of %s: %w", name, t.kernel.Name, err)
 		}
-		if tab.live {
-			if err := t.kernel.connect(); err != nil {
-				return err
+		for _, k := range list {
+			t.put(fromKernel(name, k))
+		}
+	}
+	t.live = true
+	return nil
+}
+
+// holder is the owner of the port, or of one that excludes it.
+func (t *table) holder(p Port) string {
+	key, fam := portKey(p.Protocol, p.Host), family(p.To.Addr())
+	if e, ok := t.elements[setPorts+fam+key]; ok {
+		return e.owner
+	}
+	if !p.wildcard() {
+		return t.elements[setHostPorts+fam+string(p.HostIP.AsSlice())+key].owner
+	}
+	for k := range t.single[fam+key] {
+		return t.elements[k].owner
+	}
+	return ""
+}
+
+// add makes a change in the kernel and the mirror in one transaction, with whatever of the table is missing.
+func (t *table) add(conn *nftables.Conn, c *change) error {
+	if c.opts != nil {
+		t.opts = *c.opts
+	}
+	if c.masq {
+		t.direct = c.direct
+	}
+	fresh := map[string]element{}
+	for _, e := range c.list {
+		if old, ok := t.elements[e.set+e.key]; !ok || old != e {
+			fresh[e.set+e.key] = e
+		}
+	}
+	all, whole := fresh, !t.live
+	if whole {
+		t.create(conn)
+		all = maps.Clone(t.elements)
+		maps.Copy(all, fresh)
+	} else if err := t.replace(conn, fresh); err != nil {
+		return err
+	}
+	portRules, masqRules := t.portRules, t.masqRules
+	if c.opts != nil || whole {
+		portRules = t.writePortRules(conn, fresh, whole)
+	}
+	if c.masq || whole {
+		masqRules = t.writeMasqRules(conn, fresh, whole)
+	}
+	if err := t.elementsBySet(all, conn.SetAddElements); err != nil {
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("change nf_tables table %s: %w", t.kernel.Name, err)
+	}
+	t.live, t.portRules, t.masqRules = true, portRules, masqRules
+	for _, e := range fresh {
+		t.put(e)
+	}
+	return nil
+}
+
+// replace takes out first what an element is to stand in place of, such as the lease of an address that was given out again
+// before its former holder was released.
+func (t *table) replace(conn *nftables.Conn, fresh map[string]element) error {
+	old := map[string]element{}
+	for k := range fresh {
+		if e, ok := t.elements[k]; ok {
+			old[k] = e
+		}
+	}
+	return t.elementsBySet(old, conn.SetDeleteElements)
+}
+
+func (t *table) release(conn *nftables.Conn, gone map[string]element) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	if t.live {
+		if err := t.elementsBySet(gone, conn.SetDeleteElements); err != nil {
+			return err
+		}
+		if err := conn.Flush(); err != nil {
+			return fmt.Errorf("change nf_tables table %s: %w", t.kernel.Name, err)
+		}
+	}
+	for k := range gone {
+		t.drop(k)
+	}
+	return nil
+}
+
+// elementsBySet calls do once a set.
+func (t *table) elementsBySet(list map[string]element, do func(*nftables.Set, []nftables.SetElement) error) error {
+	bySet := map[string][]nftables.SetElement{}
+	for _, e := range list {
+		bySet[e.set] = append(bySet[e.set], e.kernel())
+	}
+	for name, elems := range bySet {
+		for part := range slices.Chunk(elems, 256) { // an attribute holds at most 64 KiB
+			if err := do(t.sets[name], part); err != nil {
+				return fmt.Errorf("write elements of nf_tables set %s: %w", name, err)
 			}
-			t.kernel.conn.DelTable(tab.kernel)
-			if err := t.kernel.retry(tab, t.kernel.conn.Flush); err != nil && !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, fmt.Errorf("delete nf_tables table %s: %w", name, err))
-				continue
-			}
 		}
-		delete(t.mirrors.open, name)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
-// Names lists the tables that are in the kernel.
-func (t *Tables) Names() ([]string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.mirrors.readAll(); err != nil {
-		return nil, err
-	}
-	var names []string
-	for name, tab := range t.mirrors.open {
-		if tab.live {
-			names = append(names, name)
+// subnetsOf are those of a kind's elements, in order.
+func (t *table) subnetsOf(kind string, fresh map[string]element) []netip.Prefix {
+	seen := maps.Clone(t.subnets[kind])
+	for _, e := range fresh {
+		if p := e.subnet(); p.IsValid() && strings.HasPrefix(e.set, kind) {
+			seen[p]++
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	return slices.SortedFunc(maps.Keys(seen), func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
+}
+
+// create adds the table with its sets and chains. Adding what is there already is no error to the kernel.
+func (t *table) create(conn *nftables.Conn) {
+	conn.AddTable(t.kernel)
+	for _, s := range t.sets {
+		if err := conn.AddSet(s, nil); err != nil {
+			panic(err) // only for anonymous sets and lengths that are ours
+		}
+	}
+	for _, name := range []string{chainHostPorts, chainHairpin, chainMasquerade} {
+		conn.AddChain(&nftables.Chain{Name: name, Table: t.kernel})
+	}
+	t.base(conn, "postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, [][]expr.Any{
+		{&expr.Verdict{Kind: expr.VerdictJump, Chain: chainHairpin}},
+		{&expr.Verdict{Kind: expr.VerdictJump, Chain: chainMasquerade}},
+	})
+}
+
+// base writes a chain that the kernel calls; the transaction makes that one change to a packet.
+func (t *table) base(conn *nftables.Conn, name string, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules [][]expr.Any) {
+	conn.AddChain(&nftables.Chain{Name: name, Table: t.kernel, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: prio})
+	t.fill(conn, name, rules)
+}
+
+// fill replaces the rules of a chain.
+func (t *table) fill(conn *nftables.Conn, name string, rules [][]expr.Any) {
+	c := &nftables.Chain{Name: name, Table: t.kernel}
+	conn.FlushChain(c)
+	for _, r := range rules {
+		conn.AddRule(&nftables.Rule{Table: t.kernel, Chain: c, Exprs: r})
+	}
+}
+
+// writePortRules writes the rules of published ports when they are to change, and returns what they were made from.
+func (t *table) writePortRules(conn *nftables.Conn, fresh map[string]element, whole bool) string {
+	var subnets []netip.Prefix
+	if t.opts.Hairpin {
+		subnets = t.subnetsOf(setSNAT, fresh)
+	}
+	sum := fmt.Sprintf("ports %v%s", subnets, fingerprint(t.opts))
+	if sum == t.portRules && !whole {
+		return sum
+	}
+	var dnat, snat, local [][]expr.Any
+	for _, f := range families() {
+		conditions := t.opts.Conditions4
+		if f.suffix == "6" {
+			conditions = t.opts.Conditions6
+		}
+		dnat = append(dnat, f.dnatRules(t.sets)...)
+		snat = append(snat, f.snatRules(t.sets, subnets)...)
+		local = append(local, toLocal(append(f.is(), conditions...)))
+	}
+	t.fill(conn, chainHostPorts, dnat)
+	t.fill(conn, chainHairpin, snat)
+	t.base(conn, "prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, local)
+	t.base(conn, "output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest, local)
+	return sum
+}
+
+// writeMasqRules is the same for masqueraded addresses.
+func (t *table) writeMasqRules(conn *nftables.Conn, fresh map[string]element, whole bool) string {
+	subnets := t.subnetsOf(setMasq, fresh)
+	sum := fmt.Sprintf("masq %v %v", subnets, t.direct)
+	if sum == t.masqRules && !whole {
+		return sum
+	}
+	var masq [][]expr.Any
+	for _, f := range families() {
+		masq = append(masq, f.masqRules(t.sets, subnets, t.direct)...)
+	}
+	t.fill(conn, chainMasquerade, masq)
+	return sum
+}
+
+// fingerprint tells conditions apart.
+func fingerprint(o Options) string {
+	var b strings.Builder
+	for _, e := range slices.Concat(o.Conditions4, []expr.Any{nil}, o.Conditions6) {
+		fmt.Fprintf(&b, " %+v", e)
+	}
+	return b.String()
 }
