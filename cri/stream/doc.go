@@ -8,7 +8,8 @@
 //
 // The protocols (SPDY/3.1 with v1 to v4.channel.k8s.io, WebSocket with v4) are
 // k8s.io/cri-streaming's; v5 over WebSocket, which clients like crictl speak and that
-// library leaves to kubelet's translation, is in websocket.go.
+// library leaves to kubelet's translation, is in websocket.go, and so is, in tunnel.go,
+// SPDY inside a WebSocket, by which they forward ports.
 //
 // It must not know how a process is run, or where its output comes from.
 //

@@ -195,8 +195,15 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request, in attachRequest
 }
 
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, in forwardRequest) {
-	portforward.ServePortForward(w, r, &adapter{s}, in.pod, "", &portforward.V4Options{Ports: in.ports},
-		time.Duration(s.cfg.IdleTimeout), creationTime, portforward.SupportedProtocols)
+	session := func(w http.ResponseWriter, r *http.Request) {
+		portforward.ServePortForward(w, r, &adapter{s}, in.pod, "", &portforward.V4Options{Ports: in.ports},
+			time.Duration(s.cfg.IdleTimeout), creationTime, portforward.SupportedProtocols)
+	}
+	if isTunnel(r) {
+		s.serveTunnel(w, r, session)
+		return
+	}
+	session(w, r)
 }
 
 // run runs an exec; the error is an exitError when its code isn't 0.

@@ -187,6 +187,12 @@ func TestPortForwardOverSPDY(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	forwards(t, conn)
+}
+
+// forwards holds a session of forwarded ports against what the fake does.
+func forwards(t *testing.T, conn httpstream.Connection) {
+	t.Helper()
 	for i, c := range []struct{ port, want, wantError string }{
 		{"80", "p1 80: hello", ""}, {"1", "", "connection refused"}, {"81", "p1 81: hello", ""},
 	} {

@@ -249,6 +249,9 @@ func TestRootPortForward(t *testing.T) {
 				return strings.Contains(get(local), "hello from "+c.name)
 			})
 		}
+		if !strings.Contains(get(forward(t, d, pod.ID, c.port, "--transport", "websocket")), "hello from "+c.name) {
+			t.Errorf("no answer through a WebSocket from %s", c.name)
+		}
 		if c.name != "v4" {
 			continue
 		}
@@ -262,14 +265,14 @@ func TestRootPortForward(t *testing.T) {
 }
 
 // forward has crictl forward a port, and returns the address on the host.
-func forward(t *testing.T, d *harness.Daemon, pod string, port int) string {
+func forward(t *testing.T, d *harness.Daemon, pod string, port int, flags ...string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	local := l.Addr().String()
 	l.Close()
 	_, own, _ := net.SplitHostPort(local)
-	cmd := d.CrictlCommand("port-forward", pod, fmt.Sprintf("%s:%d", own, port))
+	cmd := d.CrictlCommand(append(append([]string{"port-forward"}, flags...), pod, fmt.Sprintf("%s:%d", own, port))...)
 	check(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
