@@ -2,6 +2,8 @@ package cri
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -13,8 +15,8 @@ func (s *containerCalls) ExecSync(ctx context.Context, req *v1.ExecSyncRequest) 
 	if req.ContainerId == "" {
 		return nil, missing("container_id")
 	}
-	if len(req.Cmd) == 0 {
-		return nil, missing("cmd")
+	if err := checkCommand(req.Cmd); err != nil {
+		return nil, err
 	}
 	result, err := s.containers.ExecSync(ctx, req.ContainerId, req.Cmd, decodeSeconds(req.Timeout))
 	if err != nil {
@@ -38,4 +40,17 @@ func fit(stdout, stderr []byte, size int) (out, err []byte) {
 	keep := max(size-len(stderr), size/2)
 	stdout = stdout[:min(len(stdout), keep)]
 	return stdout, stderr[:min(len(stderr), size-len(stdout))]
+}
+
+// checkCommand refuses what names no program, and what execve(2) can't take.
+func checkCommand(cmd []string) error {
+	if len(cmd) == 0 || cmd[0] == "" {
+		return missing("cmd")
+	}
+	for i, word := range cmd {
+		if strings.ContainsRune(word, 0) {
+			return invalid("cmd["+strconv.Itoa(i)+"]", word, "must not have NUL")
+		}
+	}
+	return nil
 }

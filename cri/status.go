@@ -41,6 +41,7 @@ var outcomes = []outcome{
 	// Said on a stream, which has no codes.
 	{sandbox.ErrBehind, "sandbox.ErrBehind", codes.DataLoss, ""},
 	{sandbox.ErrRefused, "sandbox.ErrRefused", codes.FailedPrecondition, ""},
+	{sandbox.ErrCommand, "sandbox.ErrCommand", codes.InvalidArgument, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},

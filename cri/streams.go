@@ -31,8 +31,8 @@ func (s *streamCalls) Exec(_ context.Context, req *v1.ExecRequest) (*v1.ExecResp
 	if err != nil {
 		return nil, err
 	}
-	if len(req.Cmd) == 0 {
-		return nil, missing("cmd")
+	if err := checkCommand(req.Cmd); err != nil {
+		return nil, err
 	}
 	id, err := s.containers.RunningContainer(req.ContainerId)
 	if err != nil {

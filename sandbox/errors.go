@@ -28,6 +28,8 @@ var (
 	ErrNetwork = errors.New("no network")
 	// ErrTimeout: an exec did not end in the time it was given, and was killed.
 	ErrTimeout = errors.New("timed out")
+	// ErrCommand: the container has no such program, or the kernel can't execute it.
+	ErrCommand = errors.New("command can't be executed")
 	// ErrBusy: the container has as many execs as it may have.
 	ErrBusy = errors.New("too many execs at once")
 	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.

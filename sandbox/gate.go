@@ -3,9 +3,12 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/oci"
 	"github.com/berth-runtime/berth/oci/seccomp"
@@ -24,7 +27,7 @@ func (hs *hooks) launchAttended(ctx context.Context, l *oci.Launch, in keeper.La
 	}
 	if gate == nil {
 		p, err := hs.parts.Keeper.Launch(ctx, in)
-		return p, l.Explain(err)
+		return p, explain(l, err)
 	}
 	attending, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -41,7 +44,7 @@ func (hs *hooks) launchAttended(ctx context.Context, l *oci.Launch, in keeper.La
 	failure := <-met
 	switch {
 	case errors.Is(err, keeper.ErrInterrupted), failure == nil, errors.Is(failure, errLaunched):
-		return p, l.Explain(err)
+		return p, explain(l, err)
 	case p != nil: // it was quicker than its listener
 		proc := newProcess(p.PID, p.PidFD)
 		failure = errors.Join(failure, proc.signal(killSignal))
@@ -84,4 +87,21 @@ func (hs *hooks) processState(c *container, s *specs.Spec, status specs.Containe
 		Version: specs.Version, Fds: []string{specs.SeccompFdName}, Pid: pid,
 		Metadata: s.Linux.Seccomp.ListenerMetadata, State: hs.ociState(c, s, status, first),
 	}
+}
+
+// unfit are what execve(2) says of a program that isn't there or isn't one, and of its arguments. All else
+// is the node's trouble.
+var unfit = []error{
+	unix.ENOENT, unix.ENOTDIR, unix.EISDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG, unix.ENOEXEC, unix.ELIBBAD, unix.E2BIG,
+}
+
+// explain says what the step does at which a launch failed, and of a process's program that can't be
+// executed that it is an ErrCommand.
+func explain(l *oci.Launch, err error) error {
+	err = l.Explain(err)
+	var step *oci.StepError
+	if errors.As(err, &step) && step.Executes && slices.Contains(unfit, step.Errno) {
+		return fmt.Errorf("%w: %w", ErrCommand, err)
+	}
+	return err
 }

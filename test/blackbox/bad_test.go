@@ -166,9 +166,7 @@ func TestRootStartErrors(t *testing.T) {
 		config.Command = command
 		c := pod.Create(config)
 		_, err := d.Runtime.StartContainer(d.Context(), &cri.StartContainerRequest{ContainerId: c.ID})
-		if err == nil || !strings.Contains(err.Error(), command[0]) {
-			t.Errorf("%s: the error does not name %s: %v", name, command[0], err)
-		}
+		wantError(t, err, codes.InvalidArgument, command[0])
 		s := c.Status()
 		if s.State != cri.ContainerState_CONTAINER_EXITED || s.ExitCode != 128 || s.Reason != "StartError" {
 			t.Errorf("%s: %v, exit code %d, reason %q; wanted EXITED, 128, StartError", name, s.State, s.ExitCode, s.Reason)

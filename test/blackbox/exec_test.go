@@ -38,9 +38,17 @@ func TestRootExecSync(t *testing.T) {
 	want(t, "cgroups", c.Exec("cat /proc/self/cgroup | sort"), c.Exec("cat /proc/1/cgroup | sort"))
 	want(t, "processes that stay", c.Exec("ls /proc | grep -c '^[0-9]*$' | awk '{print ($1 < 8)}'"), "1")
 
-	_, err = c.TryExec(10, "/no/such/program")
-	if err == nil || !strings.Contains(err.Error(), "/no/such/program") {
-		t.Errorf("a command that doesn't exist: %v", err)
+	for _, command := range [][]string{
+		{"/no/such/program"}, {"no-such-program"}, {"/etc/passwd"}, {"/etc"}, {"/etc/passwd/below"}, {"echo", strings.Repeat("x", 1<<20)},
+	} {
+		_, err = c.TryExec(10, command...)
+		wantError(t, err, codes.InvalidArgument, command[0], "command can't be executed")
+	}
+	for _, command := range [][]string{nil, {""}, {"", "x"}, {"a\x00b"}, {"echo", "a\x00b"}} {
+		_, err = c.TryExec(10, command...)
+		wantError(t, err, codes.InvalidArgument, "cmd")
+		_, err = d.Runtime.Exec(d.Context(), &cri.ExecRequest{ContainerId: c.ID, Cmd: command, Stdout: true})
+		wantError(t, err, codes.InvalidArgument, "cmd")
 	}
 	big, err := c.TryExec(30, "sh", "-c", "dd if=/dev/zero bs=1024 count=20000 2>/dev/null | tr '\\0' x")
 	check(t, err)
