@@ -223,7 +223,7 @@ func (in *installer) unpack(ctx context.Context, blobs manifest.Blobs, l manifes
 		if err != nil {
 			return nil, err
 		}
-		return counted{blob, l, progressOf(ctx)}, nil
+		return counted{blob, l, progressOf(ctx), dog}, nil
 	}
 	want := layer.Blob{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}
 	var done layer.Unpacked

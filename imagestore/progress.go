@@ -86,11 +86,13 @@ type counted struct {
 	io.ReadCloser
 	layer    manifest.Layer
 	progress *progress
+	dog      *watchdog
 }
 
 func (c counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	if n > 0 {
+		c.dog.touch() // Unpack tells of whole blocks, which a slow line takes long to fill
 		c.progress.set(c.layer, LayerPulling, n)
 	}
 	return n, err

@@ -68,6 +68,38 @@ func TestRootPullWatchdog(t *testing.T) {
 	wantClean(t, s, 0)
 }
 
+// TestRootPullSlowAndSteady: what brings little, but more than the least that is allowed, isn't stalling, however small a part of a layer it is.
+func TestRootPullSlowAndSteady(t *testing.T) {
+	needRoot(t)
+	cfg := testConfig(t)
+	cfg.PullProgressTimeout, cfg.PullMinRate = Duration(300*time.Millisecond), 1000
+	s := openStore(t, t.TempDir(), cfg)
+	host := serve(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+				w = drip{w}
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	push(t, ref(host, "app"), randomImage(t, 1, 30_000))
+	mustPull(t, s, ref(host, "app"))
+}
+
+// drip sends a kilobyte at a time.
+type drip struct{ http.ResponseWriter }
+
+func (d drip) Write(p []byte) (int, error) {
+	for at := 0; at < len(p); at += 1000 {
+		if n, err := d.ResponseWriter.Write(p[at:min(at+1000, len(p))]); err != nil {
+			return at + n, err
+		}
+		d.ResponseWriter.(http.Flusher).Flush()
+		time.Sleep(50 * time.Millisecond)
+	}
+	return len(p), nil
+}
+
 func TestRootPullCancel(t *testing.T) {
 	s := newTestStore(t)
 	host := serve(t, stalling)
