@@ -182,6 +182,8 @@ func (in *installer) unpackKept(ctx context.Context, l manifest.Layer, budget *l
 	if path == "" || size != l.Blob.Size { // by a manifest that lies: what fetching makes of it counts
 		return "", layer.Unpacked{}, errNotKept
 	}
+	// Unpacking checks the digest too, but knows only at the end: a damaged blob would have taken of the image's budget until then, and what
+	// is fetched in its place be refused as too large.
 	if err := checkKept(ctx, path, l.Blob.Digest); err != nil {
 		return "", layer.Unpacked{}, err
 	}

@@ -216,3 +216,29 @@ func TestRootKeptBlobOfAnotherSize(t *testing.T) {
 	wantKept(t, s, base, top)
 	wantClean(t, s, 2)
 }
+
+// TestRootKeptBlobDamaged: what a damaged blob would unpack to, until it is found out, isn't counted beside what is fetched in its place.
+func TestRootKeptBlobDamaged(t *testing.T) {
+	var files []file
+	for i := range 50 {
+		files = append(files, f(fmt.Sprint(i), "x"))
+	}
+	base, top := layerOf(t, f("base", "1")), layerOf(t, files...)
+	s, r, host, img := keeper(t, base, top)
+	blob := s.blobFile(img.layers[1])
+	raw, err := os.ReadFile(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-5] ^= 1 // of gzip's checksum: all files come before it (RFC 1952 section 2.3.1)
+	if err := os.WriteFile(blob, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	push(t, ref(host, "other"), imageOf(t, layerOf(t, f("y", "3")), top))
+	s.cfg.MaxImageEntries = 55 // the image has 51
+	before := r.blobs.Load()
+	mustPull(t, s, ref(host, "other"))
+	if got := r.blobs.Load() - before; got != 3 {
+		t.Errorf("%d blobs were fetched", got)
+	}
+}
