@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 
@@ -28,10 +29,14 @@ func dial(socket string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// plain takes gRPC's "rpc error: code = … desc =" off what the daemon said.
+// plain takes gRPC's "rpc error: code = … desc =" off what the daemon said. What ended by a signal (main) is told so.
 func plain(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %s", op, status.Convert(err).Message())
+	message := status.Convert(err).Message()
+	if message == context.Canceled.Error() {
+		message = "interrupted"
+	}
+	return fmt.Errorf("%s: %s", op, message)
 }

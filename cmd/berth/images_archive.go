@@ -37,6 +37,9 @@ func importImage(ctx context.Context, conn *grpc.ClientConn, out io.Writer, path
 		defer f.Close()
 		archive = f
 	}
+	if isTerminal(archive) {
+		return errors.New("import: an archive doesn't come from a terminal: name a file, or redirect standard input")
+	}
 	m := &meter{board: newBoard(os.Stderr), what: "import"}
 	if info, err := archive.Stat(); err == nil && info.Mode().IsRegular() {
 		m.total = info.Size()

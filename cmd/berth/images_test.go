@@ -188,7 +188,7 @@ func TestImagesExportAndVerify(t *testing.T) {
 
 func TestLayerLines(t *testing.T) {
 	one := imagestore.LayerProgress{Blob: "sha256:0123456789abcdef", State: imagestore.LayerPulling, Received: 500, Total: 1000}
-	if got := layerLines([]imagestore.LayerProgress{one}); len(got) != 1 || got[0] != "0123456789ab  [============            ]  500 B of 1.0 kB" {
+	if got := layerLines([]imagestore.LayerProgress{one}, 79, 23); len(got) != 1 || got[0] != "0123456789ab  [============            ]  500 B of 1.0 kB" {
 		t.Errorf("%q", got)
 	}
 	many := make([]imagestore.LayerProgress, 50)
@@ -198,8 +198,18 @@ func TestLayerLines(t *testing.T) {
 			many[i].State = imagestore.LayerDone
 		}
 	}
-	if got := layerLines(many); len(got) != 21 || !strings.HasPrefix(got[20], "and 21 more") {
+	if got := layerLines(many, 79, 60); len(got) != 21 || !strings.HasPrefix(got[20], "and 21 more") {
 		t.Errorf("%d lines, the last %q", len(got), got[len(got)-1])
+	}
+	if got := layerLines(many, 39, 5); len(got) != 5 || got[0] != "0123456789ab  500 B of 1.0 kB" || got[4] != "and 37 more" {
+		t.Errorf("on a small terminal: %q", got)
+	}
+	many[11].State = imagestore.LayerWaiting
+	if got := layerLines(many[10:14], 39, 3); got[0] != got[1] || got[2] != "and 2 more" {
+		t.Errorf("who waits is shown: %q", got)
+	}
+	if got := layerLines(many, 79, 0); len(got) != 1 {
+		t.Errorf("on one line: %q", got)
 	}
 	if got := bar(7, 0) + bar(9, 3); got != "["+strings.Repeat(" ", 24)+"]["+strings.Repeat("=", 24)+"]" {
 		t.Errorf("%q", got)
@@ -239,5 +249,19 @@ func TestLogger(t *testing.T) {
 	newLogger(logConfig{Level: "warn", Format: formatJSON}, &out).WithField("pod", "p").Warn("seen")
 	if text := out.String(); !strings.HasPrefix(text, "{") || strings.Contains(text, "unseen") || !strings.Contains(text, `"pod":"p"`) {
 		t.Errorf("log %q", text)
+	}
+}
+
+// TestInterrupted: who presses ^C isn't told of contexts.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	conn, err := dial(serveShelf(t, &shelf{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := pullImages(ctx, conn, io.Discard, []string{"app:1"}, nil); err == nil || err.Error() != "pull app:1: interrupted" {
+		t.Errorf("got %v", err)
 	}
 }
