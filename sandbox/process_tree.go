@@ -20,7 +20,7 @@ const treeTime = 5 * time.Second
 
 // killTree kills the process and all its descendants, whatever sessions and process groups they made for themselves.
 // Where the process is the reaper of its descendants (oci.Exec.Reaper) none is missed: what an ended parent leaves
-// becomes its child, so that it dies last. It is stopped before, or it would go on to make others.
+// becomes its child, so that it dies last. It is stopped before, or it would go on to make others. All are dead when killTree returns.
 //
 // Whoever is left after treeTime is named in the error.
 func (p *process) killTree(ctx context.Context) error {
@@ -39,7 +39,11 @@ func (p *process) killTree(ctx context.Context) error {
 			err = errors.Join(err, fmt.Errorf("%d descendants of process %d are left, the first is %d", len(left), p.pid, left[0]))
 		}
 	}
-	return errors.Join(err, p.killGroup())
+	err = errors.Join(err, p.killGroup())
+	if left := p.wait(ctx); left != nil {
+		err = errors.Join(err, fmt.Errorf("process %d is left: %w", p.pid, left))
+	}
+	return err
 }
 
 // killDescendants kills processes that were seen below another, those that are the same still. All are held before the

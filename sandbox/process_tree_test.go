@@ -59,6 +59,9 @@ func TestKillTree(t *testing.T) {
 	if err := p.killTree(t.Context()); err != nil {
 		t.Error(err)
 	}
+	if p.alive() {
+		t.Error("it is not awaited itself")
+	}
 	_ = cmd.Wait()
 	for _, pid := range pids {
 		for begin := time.Now(); ; time.Sleep(time.Millisecond) {
