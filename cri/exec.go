@@ -42,6 +42,10 @@ func fit(stdout, stderr []byte, size int) (out, err []byte) {
 	return stdout, stderr[:min(len(stderr), size-len(stdout))]
 }
 
+// longestWord is what the kernel takes of one argument, its NUL included: MAX_ARG_STRLEN, execve(2). A command whose
+// words are too long together is refused there.
+const longestWord = 128 << 10
+
 // checkCommand refuses what names no program, and what execve(2) can't take.
 func checkCommand(cmd []string) error {
 	if len(cmd) == 0 || cmd[0] == "" {
@@ -50,6 +54,9 @@ func checkCommand(cmd []string) error {
 	for i, word := range cmd {
 		if strings.ContainsRune(word, 0) {
 			return invalid("cmd["+strconv.Itoa(i)+"]", word, "must not have NUL")
+		}
+		if len(word) >= longestWord {
+			return invalid("cmd["+strconv.Itoa(i)+"]", word, "must be shorter than 128 KiB")
 		}
 	}
 	return nil

@@ -42,6 +42,8 @@ var outcomes = []outcome{
 	{sandbox.ErrBehind, "sandbox.ErrBehind", codes.DataLoss, ""},
 	{sandbox.ErrRefused, "sandbox.ErrRefused", codes.FailedPrecondition, ""},
 	{sandbox.ErrCommand, "sandbox.ErrCommand", codes.InvalidArgument, ""},
+	{sandbox.ErrPath, "sandbox.ErrPath", codes.InvalidArgument, ""},
+	{sandbox.ErrLogPath, "sandbox.ErrLogPath", codes.InvalidArgument, ""},
 	{sandbox.ErrClosed, "sandbox.ErrClosed", codes.Unavailable, ""},
 	{sandbox.ErrPanicked, "sandbox.ErrPanicked", codes.Internal, ""},
 	{sandbox.ErrBelowUsage, "sandbox.ErrBelowUsage", codes.FailedPrecondition, ""},

@@ -35,7 +35,7 @@ func (l *Launch) Explain(err error) error {
 	if !errors.As(err, &se) {
 		return err
 	}
-	return &StepError{Label: l.Program.Label(se.Step), Errno: se.Errno, Executes: l.Program.Executes(se.Step)}
+	return &StepError{Label: l.Program.Label(se.Step), Errno: se.Errno, Fault: l.Program.Fault(se.Step, se.Errno)}
 }
 
 // bag collects files by slot name while a launch is prepared.

@@ -171,9 +171,9 @@ func (n *Node) clampLimit(l *specs.POSIXRlimit) {
 
 // StepError is a launch that stopped at a step: what the step does, for people, and why.
 type StepError struct {
-	Label    string
-	Errno    error
-	Executes bool // the step was to execute the process's program
+	Label string
+	Errno error
+	Fault program.Fault
 }
 
 func (e *StepError) Error() string { return e.Label + ": " + e.Errno.Error() }

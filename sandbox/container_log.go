@@ -29,13 +29,24 @@ func openLog(directory, name string) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open log %s: %w", full, err)
+		return nil, fmt.Errorf("open log %s: %w", full, inTheWay(err))
 	}
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		f.Close()
-		return nil, fmt.Errorf("open log %s: not a regular file", full)
+		return nil, fmt.Errorf("open log %s: %w: not a regular file", full, ErrLogPath)
 	}
 	return f, nil
+}
+
+// inTheWay says of an error that something else than a log or its directory is at a path of the client's: ErrLogPath.
+// All other errors are the node's trouble.
+func inTheWay(err error) error {
+	for _, e := range []error{unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENXIO} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrLogPath, err)
+		}
+	}
+	return err
 }
 
 func tryLog(directory, name string) (*os.File, error) {

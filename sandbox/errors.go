@@ -30,6 +30,10 @@ var (
 	ErrTimeout = errors.New("timed out")
 	// ErrCommand: the container has no such program, or the kernel can't execute it.
 	ErrCommand = errors.New("command can't be executed")
+	// ErrPath: a mount's or the working directory's path isn't fit for it in the container's root file system.
+	ErrPath = errors.New("the container's root file system doesn't fit")
+	// ErrLogPath: something else is where a log or its directory is to be.
+	ErrLogPath = errors.New("no log can be there")
 	// ErrBusy: the container has as many execs as it may have.
 	ErrBusy = errors.New("too many execs at once")
 	// ErrPanicked: the work met a fault of berth's. What it is stands in the log.

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/oci"
+	"github.com/berth-runtime/berth/oci/program"
 	"github.com/berth-runtime/berth/oci/seccomp"
 	"github.com/berth-runtime/berth/sandbox/keeper"
 )
@@ -89,19 +88,19 @@ func (hs *hooks) processState(c *container, s *specs.Spec, status specs.Containe
 	}
 }
 
-// unfit are what execve(2) says of a program that isn't there or isn't one, and of its arguments. All else
-// is the node's trouble.
-var unfit = []error{
-	unix.ENOENT, unix.ENOTDIR, unix.EISDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG, unix.ENOEXEC, unix.ELIBBAD, unix.E2BIG,
-}
-
-// explain says what the step does at which a launch failed, and of a process's program that can't be
-// executed that it is an ErrCommand.
+// explain says what the step does at which the launch of a container's process failed, and whether its
+// configuration is at fault: ErrCommand, ErrPath.
 func explain(l *oci.Launch, err error) error {
 	err = l.Explain(err)
 	var step *oci.StepError
-	if errors.As(err, &step) && step.Executes && slices.Contains(unfit, step.Errno) {
+	if !errors.As(err, &step) {
+		return err
+	}
+	switch step.Fault {
+	case program.FaultCommand:
 		return fmt.Errorf("%w: %w", ErrCommand, err)
+	case program.FaultPath:
+		return fmt.Errorf("%w: %w", ErrPath, err)
 	}
 	return err
 }

@@ -56,8 +56,8 @@ func TestLogDirectoryIsAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := d.m.RunPod(t.Context(), config)
-	if want := "make the log directory: mkdir " + config.LogDirectory + ": not a directory"; err == nil || !strings.HasSuffix(err.Error(), want) {
-		t.Errorf("%v, want %s", err, want)
+	if want := "mkdir " + config.LogDirectory + ": not a directory"; !errors.Is(err, ErrLogPath) || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %v and %s", err, ErrLogPath, want)
 	}
 	if st, err := os.Stat(config.LogDirectory); err != nil || !st.Mode().IsRegular() {
 		t.Errorf("the file: %v, %v", st, err)

@@ -222,7 +222,7 @@ func (r *podRun) makeLogDirectory() step {
 			if err != nil {
 				err = os.MkdirAll(dir, logDirectoryMode) // which takes a directory that is there
 			}
-			return err
+			return inTheWay(err)
 		},
 		undo: func(context.Context) error {
 			if made {

@@ -1,10 +1,6 @@
 package program
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
+import "syscall"
 
 // Program is a launch program. The zero value is an empty one, which a child walks by exiting with 0.
 type Program struct {
@@ -100,18 +96,6 @@ type Pointer struct{ At, To uint32 }
 type SlotRef struct {
 	At   uint32
 	Slot Slot
-}
-
-// Executes says whether the step with that index executes what the program ends in, or says that it was not found.
-func (p *Program) Executes(step int) bool {
-	if step < 0 || step >= len(p.Steps) {
-		return false
-	}
-	switch p.Steps[step].Call {
-	case unix.SYS_EXECVE, unix.SYS_EXECVEAT, CallFail:
-		return true
-	}
-	return false
 }
 
 // Label returns what a person calls the step with that index, "" when there is none.

@@ -1,6 +1,8 @@
 package blackbox
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -174,6 +176,29 @@ func TestRootStartErrors(t *testing.T) {
 		if s.FinishedAt == 0 || s.Message == "" {
 			t.Errorf("%s: finished at %d, message %q", name, s.FinishedAt, s.Message)
 		}
+	}
+	check(t, os.MkdirAll(filepath.Join(pod.Config.LogDirectory, "taken"), 0o755))
+	// What the configuration wants at paths that the image has something else at.
+	for name, spoil := range map[string]func(*cri.ContainerConfig){
+		"working-directory-file": func(c *cri.ContainerConfig) { c.WorkingDir = "/etc/passwd" },
+		"file-on-directory": func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/etc/passwd", ContainerPath: "/etc"}}
+		},
+		"directory-on-file": func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/tmp", ContainerPath: "/etc/passwd"}}
+		},
+		"mount-below-file": func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/tmp", ContainerPath: "/etc/passwd/x"}}
+		},
+		"log-is-a-directory": func(c *cri.ContainerConfig) { c.LogPath = "taken" },
+	} {
+		config := harness.ContainerConfig(name, "true")
+		spoil(config)
+		r, err := d.Runtime.CreateContainer(d.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
+		if err == nil {
+			_, err = d.Runtime.StartContainer(d.Context(), &cri.StartContainerRequest{ContainerId: r.ContainerId})
+		}
+		wantError(t, err, codes.InvalidArgument, name)
 	}
 	// None of it keeps the pod from going on.
 	want(t, "exit code of a good one", pod.Run(harness.ContainerConfig("good", "exit 5")).Wait().ExitCode, 5)

@@ -3,6 +3,7 @@ package blackbox
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,12 +40,12 @@ func TestRootExecSync(t *testing.T) {
 	want(t, "processes that stay", c.Exec("ls /proc | grep -c '^[0-9]*$' | awk '{print ($1 < 8)}'"), "1")
 
 	for _, command := range [][]string{
-		{"/no/such/program"}, {"no-such-program"}, {"/etc/passwd"}, {"/etc"}, {"/etc/passwd/below"}, {"echo", strings.Repeat("x", 1<<20)},
+		{"/no/such/program"}, {"no-such-program"}, {"/etc/passwd"}, {"/etc"}, {"/etc/passwd/below"}, append([]string{"echo"}, slices.Repeat([]string{strings.Repeat("x", 100<<10)}, 70)...),
 	} {
 		_, err = c.TryExec(10, command...)
 		wantError(t, err, codes.InvalidArgument, command[0], "command can't be executed")
 	}
-	for _, command := range [][]string{nil, {""}, {"", "x"}, {"a\x00b"}, {"echo", "a\x00b"}} {
+	for _, command := range [][]string{nil, {""}, {"", "x"}, {"a\x00b"}, {"echo", "a\x00b"}, {"echo", strings.Repeat("x", 128<<10)}, {strings.Repeat("x", 3<<20)}} {
 		_, err = c.TryExec(10, command...)
 		wantError(t, err, codes.InvalidArgument, "cmd")
 		_, err = d.Runtime.Exec(d.Context(), &cri.ExecRequest{ContainerId: c.ID, Cmd: command, Stdout: true})
