@@ -19,7 +19,7 @@ var (
 
 // Decompress finds out how r is compressed and returns its content. The first bytes decide, as the media type often lies:
 // gzip (RFC 1952, several members too, as estargz has them), zstd (RFC 8878, skippable frames too, as zstd:chunked has them), or not at all.
-// mediaType is asked only about what isn't known by its first bytes, so that it is an error and not a strange tar. A zstd window of more than so many
+// mediaType is asked only about what isn't known by its beginning, so that it is an error and not a strange tar. A zstd window of more than so many
 // bytes is ErrTooLarge, here or from the result. Decompress waits while too
 // much memory is in use by other streams, until ctx ends, and calls waiting, which may be nil, every second meanwhile. Closing the result
 // doesn't close r.
@@ -39,7 +39,7 @@ func Decompress(ctx context.Context, r io.Reader, mediaType string, window int64
 	case bytes.HasPrefix(magic, zstdMagic), isSkippableFrame(magic):
 		return newZstdReader(ctx, buffered, window, waiting)
 	}
-	if kind := promised(mediaType); kind != "" {
+	if kind := promised(mediaType); kind != "" && !isTar(buffered) {
 		return nil, corrupt("decompress: the media type says %s, the data is something else", kind)
 	}
 	return io.NopCloser(buffered), nil
@@ -64,6 +64,12 @@ func MediaType(blob io.ReaderAt) (string, error) {
 // isSkippableFrame: RFC 8878 section 3.1.2, magic numbers 0x184D2A50 to 0x184D2A5F. No tar starts so.
 func isSkippableFrame(magic []byte) bool {
 	return len(magic) == 4 && magic[0]&0xf0 == 0x50 && magic[1] == 0x2a && magic[2] == 0x4d && magic[3] == 0x18
+}
+
+// isTar finds what headers of POSIX and GNU tars have at that place.
+func isTar(r *bufio.Reader) bool {
+	header, _ := r.Peek(262) // what is shorter is none
+	return len(header) == 262 && string(header[257:]) == "ustar"
 }
 
 func promised(mediaType string) string {

@@ -159,6 +159,8 @@ func TestRootUnpackFormats(t *testing.T) {
 		"zstd skippable":    {skippable, "application/vnd.oci.image.layer.v1.tar+zstd"},
 		"gzip said plain":   {gzipped(t, raw), "application/vnd.docker.image.rootfs.diff.tar"},
 		"zstd said gzip":    {zstded(t, raw), "application/vnd.docker.image.rootfs.diff.tar.gzip"},
+		"plain said gzip":   {raw, "application/vnd.oci.image.layer.v1.tar+gzip"},
+		"plain said zstd":   {raw, "application/vnd.oci.image.layer.v1.tar+zstd"},
 		"nothing was said":  {gzipped(t, raw), ""},
 		"padded, plain tar": {raw, ""},
 	} {
@@ -198,7 +200,7 @@ func TestRootUnpackLies(t *testing.T) {
 		"empty":                {nil, good, "ended after 0"},
 		"a bit flipped":        {flipped, good, ""},
 		"garbage after it":     {append(bytes.Clone(blob), "garbage"...), promise(raw, append(bytes.Clone(blob), "garbage"...), ""), "decompress"},
-		"said gzip, is not":    {raw, promise(raw, raw, "application/vnd.oci.image.layer.v1.tar+gzip"), "media type"},
+		"said gzip, is not":    {[]byte(strings.Repeat("no gzip", 1000)), promise([]byte(strings.Repeat("no gzip", 1000)), []byte(strings.Repeat("no gzip", 1000)), "application/vnd.oci.image.layer.v1.tar+gzip"), "media type"},
 		"not a tar":            {[]byte(strings.Repeat("no tar", 1000)), promise([]byte(strings.Repeat("no tar", 1000)), []byte(strings.Repeat("no tar", 1000)), ""), "read tar"},
 		"digest unreadable":    {blob, with(func(b *Blob) { b.Digest = "sha256:.." }), "digest"},
 		"diff-ID sha512":       {blob, with(func(b *Blob) { b.DiffID = digest.SHA512.FromBytes(raw) }), "diff-ID"},
