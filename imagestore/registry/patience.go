@@ -165,6 +165,6 @@ func (c *Client) patience(client *http.Client) error {
 	if transport, is := client.Transport.(*http.Transport); is {
 		transport.MaxIdleConnsPerHost = idlePerHost
 	}
-	client.Transport = &patient{next: &spanning{client.Transport}, pause: c.busyPause, longest: c.Stall / 2}
+	client.Transport = &patient{next: &abroad{&spanning{client.Transport}}, pause: c.busyPause, longest: c.Stall / 2}
 	return nil
 }

@@ -90,9 +90,7 @@ func (t *spanning) CloseIdleConnections() {
 
 // meant tells a request for the blob, and what it was redirected to, from one for a token that it needs.
 func (s *span) meant(req *http.Request) bool {
-	for req.Response != nil { // the redirection that led here
-		req = req.Response.Request
-	}
+	req = firstOf(req)
 	return req.Method == http.MethodGet && strings.HasSuffix(req.URL.Path, "/blobs/"+s.digest)
 }
 

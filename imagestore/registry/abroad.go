@@ -1,0 +1,53 @@
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// abroad is a transport that keeps what is for one host from those that it redirects to. net/http takes headers along, those of hosts.toml and, to
+// other ports and subdomains, Authorization too; and it sends a body again, in which a token server is given the password.
+type abroad struct{ next http.RoundTripper }
+
+// whatIsAsked are the headers that say what is wanted, and in which form.
+var whatIsAsked = []string{"Accept", "Accept-Encoding", "Range", "User-Agent"}
+
+// RoundTrip makes it an http.RoundTripper.
+func (t *abroad) RoundTrip(req *http.Request) (*http.Response, error) {
+	if first := firstOf(req); sameHost(first.URL, req.URL) {
+		return t.next.RoundTrip(req)
+	}
+	if req.Body != nil && req.Body != http.NoBody {
+		return nil, fmt.Errorf("%w: redirected to %s, which must not be shown what is for another host", ErrUnavailable, req.URL.Host)
+	}
+	bare := req.Clone(req.Context())
+	bare.Header = http.Header{}
+	for _, name := range whatIsAsked {
+		if values := req.Header.Values(name); len(values) > 0 {
+			bare.Header[name] = values
+		}
+	}
+	return t.next.RoundTrip(bare)
+}
+
+// CloseIdleConnections is what http.Client asks of its transport.
+func (t *abroad) CloseIdleConnections() {
+	if closer, can := t.next.(interface{ CloseIdleConnections() }); can {
+		closer.CloseIdleConnections()
+	}
+}
+
+// firstOf is the request that redirections began with.
+func firstOf(req *http.Request) *http.Request {
+	for req.Response != nil {
+		req = req.Response.Request
+	}
+	return req
+}
+
+// sameHost: what was for TLS isn't for the same host without.
+func sameHost(first, now *url.URL) bool {
+	return strings.EqualFold(first.Host, now.Host) && (first.Scheme == now.Scheme || now.Scheme == "https")
+}
