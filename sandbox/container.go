@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
@@ -31,6 +32,7 @@ type containers struct {
 // container is a container that the manager knows. The lock of its pod guards it.
 type container struct {
 	id     string
+	made   time.Time
 	pod    *pod
 	config *spec.Container
 	info   atomic.Pointer[ContainerInfo] // what clients see; nil: nothing
@@ -61,7 +63,7 @@ type container struct {
 
 // newContainer makes the memory of a container.
 func newContainer(p *pod, rec containerRecord) *container {
-	c := &container{id: rec.ID, pod: p, config: rec.Config, record: rec, ended: make(chan struct{})}
+	c := &container{id: rec.ID, made: rec.CreatedAt, pod: p, config: rec.Config, record: rec, ended: make(chan struct{})}
 	if rec.State == ContainerExited || rec.State == containerRemoving {
 		close(c.ended)
 		c.stopTold.Do(func() {}) // to the plugins of an earlier daemon
@@ -71,6 +73,8 @@ func newContainer(p *pod, rec containerRecord) *container {
 }
 
 func (c *container) visible() bool { return c.info.Load() != nil }
+
+func (c *container) since() time.Time { return c.made }
 
 // publish shows the record to readers, alone and with its pod. The caller has the
 // lock, or the only reference to the pod.

@@ -1,9 +1,6 @@
 package sandbox
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Pod returns the pod with that id, or whose id alone begins so, and
 // its containers, the oldest first: all as they were at one moment after the call
@@ -31,7 +28,6 @@ func (b *base) Pods(f PodFilter) []*PodInfo {
 			out = append(out, i)
 		}
 	}
-	slices.SortFunc(out, func(a, b *PodInfo) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return out
 }
 
@@ -59,7 +55,6 @@ func (b *base) Containers(f ContainerFilter) []*ContainerInfo {
 			out = append(out, i)
 		}
 	}
-	slices.SortFunc(out, byAge)
 	return out
 }
 

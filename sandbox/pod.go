@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
@@ -31,6 +32,7 @@ type pods struct {
 // pod is a pod that the manager knows.
 type pod struct {
 	id     string
+	made   time.Time
 	config *spec.Pod
 	labels selinux.Labels          // of SELinux; none: empty
 	info   atomic.Pointer[PodInfo] // what clients see; nil: nothing
@@ -59,7 +61,7 @@ type pod struct {
 
 // newPod makes the memory of a pod.
 func newPod(ctx context.Context, rec podRecord) *pod {
-	p := &pod{id: rec.ID, config: rec.Config, labels: rec.labels(), record: rec, turn: make(chan struct{}, 1), containers: map[string]*container{}}
+	p := &pod{id: rec.ID, made: rec.CreatedAt, config: rec.Config, labels: rec.labels(), record: rec, turn: make(chan struct{}, 1), containers: map[string]*container{}}
 	p.life, p.interrupt = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.publish()
 	return p
@@ -69,6 +71,8 @@ func newPod(ctx context.Context, rec podRecord) *pod {
 func (p *pod) title() string { return p.config.Metadata.Namespace + "/" + p.config.Metadata.Name }
 
 func (p *pod) visible() bool { return p.info.Load() != nil }
+
+func (p *pod) since() time.Time { return p.made }
 
 // podWhole is a pod and its containers at one moment, as clients see them. It is
 // immutable.
