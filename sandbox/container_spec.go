@@ -69,21 +69,25 @@ func (sb *specBuilder) buildSpec(p *pod, rec *containerRecord) (*specs.Spec, err
 	return out, err
 }
 
-// findDevices looks up the host's devices that a container is to have. One that runs has
-// its nodes, which may be gone from the host: its Spec only serves execs.
+// findDevices looks up the host's devices that a container is to have. One that was started has its nodes, also of
+// those that are gone from the host, and that its Spec then doesn't show.
 func findDevices(in *spec.Input, rec *containerRecord) (err error) {
-	switch rec.State {
-	case containerCreating, ContainerCreated, containerStarting:
-	default:
-		return nil
-	}
 	if rec.Config.Security.Privileged {
 		if in.HostDevices, err = hostdev.All(); err != nil {
 			return err
 		}
 	}
-	if in.Devices, err = hostdev.Lookup(rec.Config.Devices); err != nil {
-		return &spec.FieldError{Field: "devices", Value: deviceNames(rec.Config.Devices), Rule: err.Error()}
+	switch rec.State {
+	case containerCreating, ContainerCreated, containerStarting:
+		if in.Devices, err = hostdev.Lookup(rec.Config.Devices); err != nil {
+			return &spec.FieldError{Field: "devices", Value: deviceNames(rec.Config.Devices), Rule: err.Error()}
+		}
+	default:
+		for _, d := range rec.Config.Devices {
+			if found, err := hostdev.Lookup([]spec.Device{d}); err == nil {
+				in.Devices = append(in.Devices, found...)
+			}
+		}
 	}
 	return nil
 }
@@ -104,8 +108,8 @@ func (sb *specBuilder) cdiEdits(p *pod, config *spec.Container) (*specs.Spec, er
 	return edits, nil
 }
 
-// specOf is a container's Spec. One that an earlier daemon created is built
-// again, from the same values.
+// specOf is a container's Spec. That of one that was started, which few ask for, or that an earlier daemon created, is
+// built again, from the same values.
 func (sb *specBuilder) specOf(c *container) (*specs.Spec, error) {
 	c.pod.mu.Lock()
 	built, rec := c.spec, c.record

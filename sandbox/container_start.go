@@ -96,6 +96,7 @@ func (s *start) end() {
 	s.closeInput()
 	s.c.pod.mu.Lock()
 	s.c.starting = nil
+	s.c.spec = nil // of many containers nobody asks for it again: it has 9 KB
 	s.c.pod.mu.Unlock()
 	close(s.done)
 }

@@ -22,8 +22,8 @@ import (
 
 // Launch programs are kept for those who ask what a container got, with the timelines that led there: beside the
 // pod's files, since like them they end with the machine, as text, and compressed, since that is memory. A pod's start
-// doesn't pay for that: until a program is some seconds old, or nothing is set up any more, it is only remembered, and one
-// that is dropped before is never written. Of a launch in the last seconds of a daemon there is none.
+// doesn't pay for that: until a program is a second old, or nothing is set up any more, it is only remembered, and one
+// that is dropped before is never written. Of a launch in the last second of a daemon there is none.
 //
 //	STATE/pods/POD/programs/namespaces.gz, pause.gz, run.gz (the pod's timeline), CONTAINER.gz
 //
@@ -36,8 +36,8 @@ type keptPrograms struct {
 	packers sync.Pool // of *gzip.Writer: each has a megabyte, and while pods start there is a program to write every few milliseconds
 }
 
-// keepAfter is how old a program is when it is written at the latest.
-const keepAfter = 3 * time.Second
+// keepAfter is how old a program is when it is written at the latest. One that waits has some 70 KB.
+const keepAfter = time.Second
 
 // programs are the programs of a pod that are not written yet.
 type programs struct {
