@@ -158,22 +158,20 @@ func TestRootRestoreRefusals(t *testing.T) {
 	check(t, unix.Mkfifo(fifo, 0o600))
 	for _, w := range []struct {
 		what, image string
-		tty         bool
 		code        codes.Code
 		words       string
 	}{
-		{"nothing", filepath.Join(dir, "none.tar"), false, codes.InvalidArgument, "no such file"},
-		{"a directory", dir, false, codes.InvalidArgument, "not a regular file"},
-		{"a FIFO", fifo, false, codes.InvalidArgument, "not a regular file"},
-		{"an empty tar", archive("empty.tar", nil), false, codes.InvalidArgument, "config.dump and spec.dump"},
-		{"no Spec", archive("specless.tar", map[string]string{"config.dump": known}), false, codes.InvalidArgument, "no spec.dump"},
-		{"torn JSON", archive("torn.tar", map[string]string{"config.dump": "{", "spec.dump": spec}), false, codes.InvalidArgument, "config.dump"},
-		{"an empty Spec", archive("void.tar", map[string]string{"config.dump": known, "spec.dump": "{}"}), false, codes.InvalidArgument, "no process"},
-		{"a terminal", archive("good.tar", map[string]string{"config.dump": known, "spec.dump": spec}), true, codes.FailedPrecondition, "terminal"},
-		{"no criu", filepath.Join(dir, "good.tar"), false, codes.FailedPrecondition, "/nonexistent/criu"},
+		{"nothing", filepath.Join(dir, "none.tar"), codes.InvalidArgument, "no such file"},
+		{"a directory", dir, codes.InvalidArgument, "not a regular file"},
+		{"a FIFO", fifo, codes.InvalidArgument, "not a regular file"},
+		{"an empty tar", archive("empty.tar", nil), codes.InvalidArgument, "config.dump and spec.dump"},
+		{"no Spec", archive("specless.tar", map[string]string{"config.dump": known}), codes.InvalidArgument, "no spec.dump"},
+		{"torn JSON", archive("torn.tar", map[string]string{"config.dump": "{", "spec.dump": spec}), codes.InvalidArgument, "config.dump"},
+		{"an empty Spec", archive("void.tar", map[string]string{"config.dump": known, "spec.dump": "{}"}), codes.InvalidArgument, "no process"},
+		{"no criu", archive("good.tar", map[string]string{"config.dump": known, "spec.dump": spec}), codes.FailedPrecondition, "/nonexistent/criu"},
 	} {
 		config := harness.ContainerConfig("restored", harness.Sleep)
-		config.Image.Image, config.Tty = w.image, w.tty
+		config.Image.Image = w.image
 		_, err := d.Runtime.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
 		wantError(t, err, w.code, w.words)
 	}
@@ -266,8 +264,7 @@ func TestRootRestorePod(t *testing.T) {
 
 	request.Config = d.PodConfig("pair-again")
 	refusePod(t, d, request)
-	got, err := d.Runtime.RestorePod(t.Context(), request)
-	check(t, err)
+	got := restorePodTwice(t, d, request)
 	want(t, "restored containers", len(got.RestoredContainers), 2)
 	want(t, "the first name", got.RestoredContainers[0].Name, "second")
 	restored := d.Restored(got.PodSandboxId, request.Config)
@@ -292,6 +289,28 @@ func TestRootRestorePod(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	check(t, err)
 	want(t, "files of the checkpoint", len(left), 4)
+}
+
+// restorePodTwice restores a pod and asks for it again meanwhile, which finds the same, and afterwards, which finds that there is one.
+func restorePodTwice(t *testing.T, d *harness.Daemon, request *cri.RestorePodRequest) *cri.RestorePodResponse {
+	t.Helper()
+	answers := make(chan *cri.RestorePodResponse, 2)
+	for range 2 {
+		go func() { // ends with its request
+			got, err := d.Runtime.RestorePod(t.Context(), request)
+			if err != nil {
+				t.Errorf("restore pod: %v", err)
+			}
+			answers <- got
+		}()
+	}
+	first, second := <-answers, <-answers
+	if !proto.Equal(first, second) {
+		t.Fatalf("restored %v, and at the same time %v", first, second)
+	}
+	_, err := d.Runtime.RestorePod(t.Context(), request)
+	wantError(t, err, codes.AlreadyExists, first.PodSandboxId)
+	return first
 }
 
 // refusePod tries what doesn't fit a checkpoint of containers first and second. Nothing of a pod is left.
