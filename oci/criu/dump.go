@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	criurpc "github.com/checkpoint-restore/go-criu/v7"
 	"github.com/checkpoint-restore/go-criu/v7/rpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -71,10 +70,8 @@ func (t *Tool) Dump(ctx context.Context, d Dump) error {
 	}
 	defer work.Close()
 	opts.ImagesDirFd, opts.WorkDirFd = proto.Int32(int32(images.Fd())), proto.Int32(int32(work.Fd()))
-	c := criurpc.MakeCriu()
-	c.SetCriuPath(path)
 	steps := &dumpSteps{ctx: ctx, d: d}
-	if err := c.Dump(opts, steps); err != nil {
+	if err := converse(path, &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, steps.step); err != nil {
 		if steps.err != nil {
 			return steps.err
 		}
@@ -101,7 +98,7 @@ func writeNames(images, file string, names []string) error {
 func (d Dump) options(streams []string) (*rpc.CriuOpts, error) {
 	opts := &rpc.CriuOpts{
 		Pid: proto.Int32(int32(d.PID)), LogFile: proto.String(dumpLog), LogLevel: proto.Int32(4),
-		LeaveRunning: proto.Bool(true),
+		LeaveRunning: proto.Bool(true), NotifyScripts: proto.Bool(true),
 		// Nothing of these may keep a container from being dumped: it goes on with them.
 		TcpEstablished: proto.Bool(true), FileLocks: proto.Bool(true),
 		// berth makes the cgroup.
@@ -173,16 +170,21 @@ func outsideFile(pid, fd int) (string, error) {
 
 // dumpSteps are what criu tells of while it dumps.
 type dumpSteps struct {
-	criurpc.NoNotify
 	ctx context.Context
 	d   Dump
 	err error // what ended the dump
 }
 
-func (s *dumpSteps) NetworkLock() error { return s.step(s.d.Seized) }
-func (s *dumpSteps) PostDump() error    { return s.step(s.d.Captured) }
-
-func (s *dumpSteps) step(call func() error) error {
+func (s *dumpSteps) step(name string) error {
+	var call func() error
+	switch name {
+	case "network-lock":
+		call = s.d.Seized
+	case "post-dump":
+		call = s.d.Captured
+	default:
+		return nil
+	}
 	if s.ctx.Err() != nil {
 		s.err = fmt.Errorf("criu dump: %w", context.Cause(s.ctx))
 	} else if call != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -134,5 +135,40 @@ func TestExternal(t *testing.T) {
 	}
 	if _, err := External(dir); err == nil {
 		t.Error("a torn file was read")
+	}
+}
+
+// No criu has the socket of another that is started at the same time: it would keep that one's conversation from ending.
+func TestDumpsShareNoSocket(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	program := "#!/bin/sh\ncase $1 in --version) echo Version: 4.1;; swrk) ls -l /proc/$$/fd > " + dir + "/fds.$$; exit 1;; esac\n"
+	if err := os.WriteFile(path, []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tool := New(path)
+	var dumps sync.WaitGroup
+	const n = 40
+	for range n {
+		dumps.Go(func() { // ends with the program
+			err := tool.Dump(t.Context(), Dump{PID: os.Getpid(), Images: t.TempDir(), Work: t.TempDir()})
+			if !errors.Is(err, ErrDump) {
+				t.Error(err)
+			}
+		})
+	}
+	dumps.Wait()
+	lists, err := filepath.Glob(filepath.Join(dir, "fds.*"))
+	if err != nil || len(lists) != n {
+		t.Errorf("%d programs ran, %v", len(lists), err)
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sockets := strings.Count(string(text), "socket:"); sockets != 1 {
+			t.Errorf("a criu has %d sockets:\n%s", sockets, text)
+		}
 	}
 }
