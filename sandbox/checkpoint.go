@@ -161,8 +161,6 @@ func restorable(p *spec.Pod, c *spec.Container) error {
 		return refuse(fmt.Sprintf("runtime handler %q", p.RuntimeHandler))
 	case p.Security.Namespaces.OwnUser() != nil:
 		return refuse("a user namespace")
-	case c.TTY:
-		return refuse("a terminal")
 	case c.Security.Namespaces.PID != spec.NamespaceContainer:
 		return refuse("a PID namespace that isn't their own")
 	}
@@ -189,5 +187,5 @@ func (ck *checkpoints) sweepCheckpoints() {
 type CRIU interface {
 	Check(ctx context.Context) error
 	Dump(ctx context.Context, d criu.Dump) error
-	RestoreCommand(ctx context.Context, r criu.Restore) ([]string, error)
+	NewRestorer(ctx context.Context) (*criu.Restorer, error)
 }

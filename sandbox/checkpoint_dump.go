@@ -37,6 +37,10 @@ func (ck *checkpoints) newDump(c *container, dir string) (*dump, error) {
 	if err != nil {
 		return nil, err
 	}
+	own := func(m specs.Mount) bool { return m.Type == "devpts" && m.Destination == "/dev/pts" }
+	if s.Process.Terminal && !slices.ContainsFunc(s.Mounts, own) {
+		return nil, fmt.Errorf("checkpoint of a container whose terminal is the host's, as a volume is mounted on /dev: not possible: %w", ErrState)
+	}
 	return &dump{checkpoints: ck, c: c, spec: s, dir: dir}, nil
 }
 

@@ -27,7 +27,7 @@ func (f fakeCRIU) Dump(_ context.Context, d criu.Dump) error {
 	return d.Captured()
 }
 
-func (fakeCRIU) RestoreCommand(context.Context, criu.Restore) ([]string, error) {
+func (fakeCRIU) NewRestorer(context.Context) (*criu.Restorer, error) {
 	return nil, errFault
 }
 

@@ -35,6 +35,9 @@ func matches(s, dumped *specs.Spec) error {
 			return fmt.Errorf("%s: the checkpoint has %s, the configuration %s: %w", w.what, strings.Join(w.was, ", "), strings.Join(w.now, ", "), ErrState)
 		}
 	}
+	if now, was := s.Process.Terminal, dumped.Process.Terminal; now != was {
+		return fmt.Errorf("terminal: the checkpoint has %t, the configuration %t: %w", was, now, ErrState)
+	}
 	if h := s.Hooks; h != nil && len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart) > 0 {
 		return fmt.Errorf("OCI hooks at the start of a container that is restored: not possible: %w", ErrState)
 	}
@@ -94,7 +97,7 @@ func kinds(s *specs.Spec) []string {
 
 // restoreBundle is where criu finds a container's root and volumes while it restores:
 //
-//	STATE/pods/POD/restores/CONTAINER/rootfs  mounts/N  pid  restore.log
+//	STATE/pods/POD/restores/CONTAINER/rootfs  mounts/N  restore.conf  restore.log
 func (c *Config) restoreBundle(of *container) string {
 	return filepath.Join(c.podFiles(of.pod.id), "restores", of.id)
 }
@@ -103,59 +106,21 @@ func (c *Config) restoreBundle(of *container) string {
 // namespace in which the container's root and volumes are on the bundle. What it leaves is the keeper's child, which adopts it
 // before it goes on.
 func (ck *checkpoints) restore(ctx context.Context, s *start, in oci.Container, out keeper.Launch) error {
-	dir := ck.cfg.restoreBundle(s.c)
-	if err := os.RemoveAll(dir); err != nil { // a first attempt's
-		return fmt.Errorf("make bundle: %w", err)
-	}
-	images := filepath.Join(ck.cfg.restored(s.c.id), metadata.CheckpointDirectory)
-	bundle, err := ck.layOutRestore(dir, images, s, in)
-	if err != nil {
-		return err
-	}
-	defer bundle.close()
-	r := criu.Restore{
-		Images: images, Work: dir, Root: filepath.Join(dir, "rootfs"),
-		PIDFile: filepath.Join(dir, "pid"), Mounts: bundle.external, Join: map[string]string{}, Inherit: map[string]int{},
-	}
-	command := oci.Command{Env: runtimeEnv, Mounts: bundle.mounts, Cgroup: s.c.group}
-	for kind, f := range in.Namespaces {
-		switch kind {
-		case specs.NetworkNamespace:
-			r.Inherit[criu.NetworkNamespace] = command.Give(f)
-		case specs.IPCNamespace, specs.UTSNamespace:
-			r.Join[procNamespaces[kind]] = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
-		}
-	}
-	if err := ck.dropSharedIPC(s.c, images); err != nil {
-		return err
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	for i, f := range []*os.File{in.Stdin, in.Stdout, in.Stderr} {
-		if f == nil {
-			f = null
-		}
-		if name := s.c.record.Restore.Streams[i]; name != "" && r.Inherit[name] == 0 { // two may be one pipe
-			r.Inherit[name] = command.Give(f)
-		}
-	}
-	if command.Args, err = ck.parts.CRIU.RestoreCommand(ctx, r); err != nil {
-		return err
-	}
-	restored := s.tx.watch.lap("criu restore")
-	err = ck.run(ctx, s, command)
-	restored()
+	restored, err := ck.runCRIU(ctx, s, in)
 	err = errors.Join(err, s.c.closeRoot())
 	if err != nil {
-		return criu.Explain(fmt.Errorf("criu restore: %w", err), filepath.Join(dir, criu.RestoreLog))
+		return criu.Explain(fmt.Errorf("criu restore: %w", err), filepath.Join(ck.cfg.restoreBundle(s.c), criu.RestoreLog))
 	}
-	proc, err := openProcess(r.PIDFile)
+	if t := restored.Terminal; t != nil && s.c.config.TTY {
+		s.readTerminal(&oci.Terminal{Master: t}, &out)
+	} else if t != nil {
+		t.Close()
+	}
+	fd, err := unix.PidfdOpen(restored.PID, 0)
 	if err != nil {
-		return fmt.Errorf("criu restore: %w", err)
+		return fmt.Errorf("criu restore: open process %d: %w", restored.PID, err)
 	}
+	proc := &keeper.Process{PID: restored.PID, PidFD: os.NewFile(uintptr(fd), "pidfd")}
 	if err := ck.parts.Keeper.Adopt(ctx, out, proc); err != nil {
 		proc.PidFD.Close()
 		return err
@@ -168,6 +133,70 @@ func (ck *checkpoints) restore(ctx context.Context, s *start, in oci.Container, 
 		}
 	}
 	return ck.resume(s)
+}
+
+// runCRIU restores, and leaves the processes stopped.
+func (ck *checkpoints) runCRIU(ctx context.Context, s *start, in oci.Container) (criu.Restored, error) {
+	var none criu.Restored
+	dir := ck.cfg.restoreBundle(s.c)
+	if err := os.RemoveAll(dir); err != nil { // a first attempt's
+		return none, fmt.Errorf("make bundle: %w", err)
+	}
+	images := filepath.Join(ck.cfg.restored(s.c.id), metadata.CheckpointDirectory)
+	if err := ck.dropSharedIPC(s.c, images); err != nil {
+		return none, err
+	}
+	bundle, err := ck.layOutRestore(dir, images, s, in)
+	if err != nil {
+		return none, err
+	}
+	defer bundle.close()
+	restorer, err := ck.parts.CRIU.NewRestorer(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer restorer.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return none, err
+	}
+	defer null.Close()
+	command := oci.Command{Env: runtimeEnv, Mounts: bundle.mounts, Cgroup: s.c.group}
+	command.Args = restorer.Command(command.Give(restorer.Socket()))
+	err = restorer.Begin(give(&command, s, in, null, criu.Restore{
+		Images: images, Work: dir, Root: filepath.Join(dir, "rootfs"), Mounts: bundle.external, Join: map[string]string{}, Inherit: map[string]int{},
+	}))
+	if err != nil {
+		return none, err
+	}
+	restored := s.tx.watch.lap("criu restore")
+	err = ck.run(ctx, s, command)
+	restored()
+	if err != nil {
+		return none, err
+	}
+	return restorer.Result()
+}
+
+// give gives criu's command what the restored processes share with others, and says so in r. Streams that the container doesn't have are null.
+func give(command *oci.Command, s *start, in oci.Container, null *os.File, r criu.Restore) criu.Restore {
+	for kind, f := range in.Namespaces {
+		switch kind {
+		case specs.NetworkNamespace:
+			r.Inherit[criu.NetworkNamespace] = command.Give(f)
+		case specs.IPCNamespace, specs.UTSNamespace:
+			r.Join[procNamespaces[kind]] = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+		}
+	}
+	for i, f := range []*os.File{in.Stdin, in.Stdout, in.Stderr} {
+		if f == nil {
+			f = null
+		}
+		if name := s.c.record.Restore.Streams[i]; name != "" && r.Inherit[name] == 0 { // two may be one pipe
+			r.Inherit[name] = command.Give(f)
+		}
+	}
+	return r
 }
 
 // dropSharedIPC takes the System V objects out of a container's images that came into the pod with another of its checkpoints: all containers

@@ -93,7 +93,7 @@ func TestReadArchiveOfAFIFO(t *testing.T) {
 
 func TestMatches(t *testing.T) {
 	make := func(edit func(*specs.Spec)) *specs.Spec {
-		s := &specs.Spec{Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: "pid"}, {Type: "network", Path: "/x"}}},
+		s := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: "pid"}, {Type: "network", Path: "/x"}}},
 			Mounts: []specs.Mount{{Destination: "/data", Type: "bind", Source: "/one"}, {Destination: "/proc", Type: "proc"}}}
 		edit(s)
 		return s
@@ -107,6 +107,7 @@ func TestMatches(t *testing.T) {
 		"no volume":      {make(func(s *specs.Spec) { s.Mounts = s.Mounts[1:] }), false},
 		"one more":       {make(func(s *specs.Spec) { s.Mounts = append(s.Mounts, specs.Mount{Destination: "/b", Type: "bind"}) }), false},
 		"host network":   {make(func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:1] }), false},
+		"a terminal":     {make(func(s *specs.Spec) { s.Process.Terminal = true }), false},
 		"hooks":          {make(func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/x"}}} }), false},
 	} {
 		if err := matches(w.now, was); (err == nil) != w.good || err != nil && !errors.Is(err, ErrState) {

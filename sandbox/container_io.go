@@ -12,7 +12,7 @@ import (
 // write end of its standard input, or its terminal's master.
 const heldInput = "input"
 
-// openOutputs makes what the process reads and writes, and opens the log. Another runtime makes the terminal itself.
+// openOutputs makes what the process reads and writes, and opens the log. Another runtime, or criu, makes the terminal itself.
 func (s *start) openOutputs(in *oci.Container, out *keeper.Launch, another bool) (err error) {
 	switch {
 	case !s.c.config.TTY:

@@ -250,7 +250,7 @@ func (s *start) tryLaunch(ctx context.Context) (err error) {
 	out := keeper.Launch{Key: s.c.id, MaxLine: s.containers.cfg.MaxLogLine, Timed: true}
 	f, err := s.containers.runtimes.foreignOf(s.c.pod)
 	if err == nil {
-		err = s.openOutputs(&in, &out, f != nil)
+		err = s.openOutputs(&in, &out, f != nil || s.c.record.Restore != nil)
 	}
 	if err != nil {
 		return err

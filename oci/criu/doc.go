@@ -1,7 +1,7 @@
 // Package criu talks with CRIU, the program that dumps a tree of processes to files and restores it from them (criu.org).
 //
-// A dump is the daemon's: criu runs as its child, by criu's RPC. A restore is a command line, for it has to be a
-// descendant of the keeper, whose child the restored process becomes when criu has ended.
+// A dump is the daemon's: criu runs as its child, by criu's RPC. A restore's criu is executed by others, for it has
+// to be a descendant of the keeper, whose child the restored process becomes when criu has ended.
 //
 // What the processes share with others is named by both, as runc and crun name it, so that archives are alike:
 //

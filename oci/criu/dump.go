@@ -101,6 +101,8 @@ func (d Dump) options(streams []string) (*rpc.CriuOpts, error) {
 		LeaveRunning: proto.Bool(true), NotifyScripts: proto.Bool(true),
 		// Nothing of these may keep a container from being dumped: it goes on with them.
 		TcpEstablished: proto.Bool(true), FileLocks: proto.Bool(true),
+		// A terminal's master is outside of the tree.
+		OrphanPtsMaster: proto.Bool(true),
 		// berth makes the cgroup.
 		ManageCgroups: proto.Bool(true), ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum(),
 		NetworkLock: rpc.CriuNetworkLockMethod_NFTABLES.Enum(),
@@ -135,7 +137,7 @@ func netNS(process string) (uint64, error) {
 	return st.Ino, nil
 }
 
-// standardStreams are the names of a process's first three descriptors: of a pipe that which the kernel gives it, of
+// standardStreams are the names of a process's first three descriptors: of a pipe that which the kernel gives it, of a terminal its path, and of
 // anything else criu's for a file from outside.
 func standardStreams(pid int) ([]string, error) {
 	var names []string
@@ -145,7 +147,7 @@ func standardStreams(pid int) ([]string, error) {
 			names = append(names, "") // the program closed it
 			continue
 		}
-		if err == nil && !strings.HasPrefix(name, "pipe:") && !strings.HasPrefix(name, "socket:") {
+		if err == nil && !strings.HasPrefix(name, "pipe:") && !strings.HasPrefix(name, "socket:") && !strings.HasPrefix(name, "/dev/pts/") {
 			name, err = outsideFile(pid, fd)
 		}
 		if err != nil {

@@ -134,9 +134,9 @@ func TestRootCheckpointRefusals(t *testing.T) {
 	pod := d.RunPod(d.PodConfig("refused"))
 	running := pod.Run(harness.ContainerConfig("runs", harness.Sleep))
 	created := pod.Create(harness.ContainerConfig("created", harness.Sleep))
-	terminal := harness.ContainerConfig("terminal", harness.Sleep)
-	terminal.Tty = true
-	tty := pod.Run(terminal)
+	debugger := harness.ContainerConfig("debugger", harness.Sleep)
+	debugger.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: running.ID}
+	debugs := pod.Run(debugger)
 	other := d.RunPod(d.PodConfig("other")).Run(harness.ContainerConfig("other", harness.Sleep))
 	dir, full := t.TempDir(), t.TempDir()
 	check(t, os.WriteFile(filepath.Join(full, "file"), nil, 0o600))
@@ -153,7 +153,7 @@ func TestRootCheckpointRefusals(t *testing.T) {
 		{"a directory", running.ID, dir, codes.InvalidArgument, "regular file"},
 		{"no directory", running.ID, filepath.Join(dir, "none", "x.tar"), codes.InvalidArgument, "directory that exists"},
 		{"a container that doesn't run", created.ID, file, codes.FailedPrecondition, "created"},
-		{"a terminal", tty.ID, file, codes.FailedPrecondition, "terminal"},
+		{"another's PID namespace", debugs.ID, file, codes.FailedPrecondition, "PID namespace"},
 		{"no criu", running.ID, file, codes.FailedPrecondition, "/nonexistent/criu"},
 	} {
 		_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: w.id, Location: w.location})
