@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -87,6 +89,7 @@ type onlooker struct {
 	ctx      context.Context
 	leave    context.CancelCauseFunc // ends the session
 	views    []*view
+	heard    atomic.Int64 // bytes that the client was given
 	passes   sync.WaitGroup
 }
 
@@ -103,7 +106,7 @@ func (a *onlooker) look() error {
 		if w.to == nil {
 			continue
 		}
-		v := &view{a: a, name: w.name, to: w.to}
+		v := &view{a: a, name: w.name, to: &hearing{w.to, &a.heard}}
 		err := v.open()
 		if errors.Is(err, keeper.ErrUnknownKey) {
 			continue // the process has closed it
@@ -158,7 +161,45 @@ func (a *onlooker) feed() {
 		a.sessions.endInput(a.c)
 		return
 	}
+	a.hearAnswer()
 	a.leave(errLeft)
+}
+
+// How long a client stays whose input has ended: until nothing was said for a pause, and at most so long.
+const (
+	answerPause = 200 * time.Millisecond
+	answerTime  = 2 * time.Second
+)
+
+// hearAnswer waits for what the client's last words bring, for who only has a pipe to say them with.
+func (a *onlooker) hearAnswer() {
+	pause := time.NewTicker(answerPause)
+	defer pause.Stop()
+	for end, before := time.Now().Add(answerTime), int64(-1); time.Now().Before(end); {
+		if now := a.heard.Load(); now != before {
+			before = now
+		} else {
+			return
+		}
+		select {
+		case <-pause.C:
+		case <-a.ctx.Done():
+			return
+		}
+	}
+}
+
+// hearing counts what a client is given.
+type hearing struct {
+	to    io.Writer
+	bytes *atomic.Int64
+}
+
+// Write is of io.Writer.
+func (h *hearing) Write(p []byte) (int, error) {
+	n, err := h.to.Write(p)
+	h.bytes.Add(int64(n))
+	return n, err
 }
 
 // endInput closes a process's standard input everywhere, for good.

@@ -70,6 +70,39 @@ func TestRootAttachStdinOnce(t *testing.T) {
 	want(t, "standard input without stdin", none.Output("stdout"), "/dev/null\n")
 }
 
+// TestRootAttachHearsTheAnswer: a client whose input ends, as of a pipe, leaves a process that goes on, but not before it has seen what its
+// last words brought.
+func TestRootAttachHearsTheAnswer(t *testing.T) {
+	d := start(t)
+	pod := d.RunPod(harness.OnHostNetwork(d.PodConfig("answers")))
+	config := harness.ContainerConfig("main", "while read x; do sleep 0.05; echo got $x; done; exit 6")
+	config.Stdin = true
+	c := pod.Run(config)
+	for _, transport := range []string{"spdy", "websocket"} {
+		for _, text := range []string{"first", "second"} {
+			out, _, err := streamed(d, text+"\n", "attach", "--transport", transport, "-i", c.ID)
+			check(t, err)
+			want(t, "answer over "+transport, out, "got "+text+"\n")
+		}
+	}
+	want(t, "state", c.Status().State, cri.ContainerState_CONTAINER_RUNNING)
+	// It does not stay for ever with a process that does not stop to speak.
+	config = harness.ContainerConfig("speaks", "while :; do echo on and on; sleep 0.01; done")
+	config.Stdin = true
+	speaker := pod.Run(config)
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := streamed(d, "x", "attach", "-i", speaker.ID)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		check(t, err)
+	case <-time.After(30 * time.Second):
+		t.Error("the client is kept")
+	}
+}
+
 // TestRootAttachDisturbsNothing has onlookers come and go, one of which does not
 // read, while lines are written: the log has them all.
 func TestRootAttachDisturbsNothing(t *testing.T) {
