@@ -146,13 +146,16 @@ func (s *Server) attach(ses *session, id uint32, r *wire.Record, f *files) {
 	})
 }
 
+// shutdown ends the keeper, if it keeps nothing. The exit of a oneshot that the daemon was sent just now is nothing.
 func (s *Server) shutdown(ses *session, id uint32) {
-	if !s.endIfEmpty() {
-		ses.answer(id, wire.Result{Code: wire.StillKept})
-		return
-	}
-	ses.send(wire.Message{Kind: wire.KindDone, ID: id, Body: wire.Result{}.Append(nil)},
-		func() { s.endOnce.Do(func() { close(s.end) }) })
+	ses.inTurn(func() {
+		if !s.endIfEmpty() {
+			ses.answer(id, wire.Result{Code: wire.StillKept})
+			return
+		}
+		ses.send(wire.Message{Kind: wire.KindDone, ID: id, Body: wire.Result{}.Append(nil)},
+			func() { s.endOnce.Do(func() { close(s.end) }) })
+	})
 }
 
 // failure makes a result of an error; nil is OK.

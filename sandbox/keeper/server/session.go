@@ -18,7 +18,7 @@ type session struct {
 }
 
 type outgoing struct {
-	message wire.Message // its files are closed once it is sent, or can't be
+	message wire.Message // its files are closed once it is sent, or can't be; of no kind: there is none
 	sent    func()       // called when it was sent; may be nil
 }
 
@@ -50,11 +50,18 @@ func (s *session) answer(id uint32, r wire.Result, files ...int) {
 	s.send(wire.Message{Kind: wire.KindDone, ID: id, Body: r.Append(nil), Files: files}, nil)
 }
 
+// inTurn has f called when all that is queued was sent, and what is done then was done: the daemon may know of a message before that. It isn't
+// called when the session ends before.
+func (s *session) inTurn(f func()) { s.send(wire.Message{}, f) }
+
 // write sends what is queued until the session is closed.
 func (s *session) write() {
 	for range s.wake {
 		for _, o := range s.take() {
-			err := s.conn.Send(o.message)
+			var err error
+			if o.message.Kind != 0 {
+				err = s.conn.Send(o.message)
+			}
 			o.message.CloseFiles()
 			if err != nil {
 				s.close() // its reader sees the end too
