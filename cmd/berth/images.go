@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -93,23 +94,32 @@ func formatSize(n uint64) string {
 	return fmt.Sprintf("%.1f %cB", value, "kMGTPE"[prefix])
 }
 
-// removeImages says which images weren't there: CRI takes their removal for done,
-// a person may have mistyped.
+// removeImages says which images weren't there: CRI takes their removal for done, a person may have mistyped. The others are removed all the same.
 func removeImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string) error {
 	client := v1.NewImageServiceClient(conn)
+	var failed error
 	for _, ref := range refs {
-		spec := &v1.ImageSpec{Image: ref}
-		known, err := client.ImageStatus(ctx, &v1.ImageStatusRequest{Image: spec})
-		if err != nil {
-			return plain("find "+ref, err)
+		id, err := removeImage(ctx, client, ref)
+		if err == nil {
+			fmt.Fprintln(out, "removed", id)
 		}
-		if known.Image == nil {
-			return fmt.Errorf("remove %s: no such image", ref)
-		}
-		if _, err := client.RemoveImage(ctx, &v1.RemoveImageRequest{Image: spec}); err != nil {
-			return plain("remove "+ref, err)
-		}
-		fmt.Fprintln(out, "removed", known.Image.Id)
+		failed = errors.Join(failed, err)
 	}
-	return nil
+	return failed
+}
+
+// removeImage returns the id that the image had.
+func removeImage(ctx context.Context, client v1.ImageServiceClient, ref string) (string, error) {
+	spec := &v1.ImageSpec{Image: ref}
+	known, err := client.ImageStatus(ctx, &v1.ImageStatusRequest{Image: spec})
+	if err != nil {
+		return "", plain("find "+ref, err)
+	}
+	if known.Image == nil {
+		return "", fmt.Errorf("remove %s: no such image", ref)
+	}
+	if _, err := client.RemoveImage(ctx, &v1.RemoveImageRequest{Image: spec}); err != nil {
+		return "", plain("remove "+ref, err)
+	}
+	return known.Image.Id, nil
 }

@@ -71,6 +71,7 @@ func (s *shelf) Verify(_ context.Context, refs []string, repair bool, report fun
 	report(imagestore.LayerCheck{Image: "sha256:0123456789abcdef", Layer: "sha256:aaaa"})
 	report(imagestore.LayerCheck{Image: "sha256:0123456789abcdef", Layer: "sha256:bbbb", Problem: "a file is another", Damaged: true, Repaired: repair})
 	report(imagestore.LayerCheck{Image: "sha256:0123456789abcdef", Layer: "sha256:cccc", Problem: "no origin"})
+	report(imagestore.LayerCheck{Image: "sha256:dddd", Problem: "it is gone"})
 	return nil
 }
 
@@ -146,8 +147,10 @@ web@sha256:aaaa          ffff          12 B
 	if out, err = images("rm", "sha256:ffff"); err != nil || strings.Join(s.removed, " ") != "sha256:ffff" {
 		t.Errorf("rm: %q, %v, removed %q", out, err, s.removed)
 	}
-	if _, err = images("rm", "mistyped"); err == nil || !strings.Contains(err.Error(), "no such image") {
-		t.Errorf("rm of what isn't there: %v", err)
+	s.removed = nil
+	_, err = images("rm", "mistyped", "sha256:ffff", "wrong")
+	if err == nil || strings.Count(err.Error(), "no such image") != 2 || strings.Join(s.removed, " ") != "sha256:ffff" {
+		t.Errorf("rm of what isn't there, and what is: %v, removed %q", err, s.removed)
 	}
 }
 
@@ -178,7 +181,7 @@ func TestImagesExportAndVerify(t *testing.T) {
 	}
 	out, err := images("verify")
 	if err == nil || !strings.Contains(err.Error(), "1 layers are damaged") || !strings.Contains(out, "damaged: layer bbbb of image 0123456789ab: a file is another") ||
-		!strings.Contains(out, "not checked: layer cccc") || strings.Contains(out, "aaaa") {
+		!strings.Contains(out, "not checked: layer cccc") || !strings.Contains(out, "not checked: image dddd: it is gone") || strings.Contains(out, "aaaa") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 	if out, err = images("verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer bbbb") {

@@ -40,7 +40,11 @@ func verifyImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, ref
 		default:
 			damaged++
 		}
-		fmt.Fprintf(out, "%s: layer %s of image %s: %s\n", state, shortID(c.Layer), shortID(c.Image), c.Problem)
+		what := "image " + shortID(c.Image)
+		if c.Layer != "" { // it went with its image meanwhile
+			what = "layer " + shortID(c.Layer) + " of " + what
+		}
+		fmt.Fprintf(out, "%s: %s: %s\n", state, what, c.Problem)
 	})
 	if err != nil {
 		return plain("verify", err)
