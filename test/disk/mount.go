@@ -12,20 +12,29 @@ import (
 
 // Format makes a file with an empty ext4 of so many bytes in it, with further features (mkfs.ext4 -O). It needs mkfs.ext4.
 func Format(path string, size int64, features ...string) error {
+	// No initialisation in the background: it would be the only thing that writes.
+	args := []string{"-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"}
+	for _, feature := range features {
+		args = append(args, "-O", feature)
+	}
+	return fill("mkfs.ext4", args, path, size)
+}
+
+// FormatAs is Format for "xfs" and "btrfs". It needs mkfs.xfs, mkfs.btrfs. XFS takes 300 MiB at least.
+func FormatAs(fstype, path string, size int64) error {
+	return fill("mkfs."+fstype, []string{"-q"}, path, size)
+}
+
+func fill(program string, args []string, path string, size int64) error {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return err
 	}
 	if err := os.Truncate(path, size); err != nil {
 		return err
 	}
-	// No initialisation in the background: it would be the only thing that writes.
-	args := []string{"-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path}
-	for _, feature := range features {
-		args = append([]string{"-O", feature}, args...)
-	}
-	out, err := exec.Command("mkfs.ext4", args...).CombinedOutput()
+	out, err := exec.Command(program, append(args, path)...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
+		return fmt.Errorf("%s: %w: %s", program, err, out)
 	}
 	return nil
 }
@@ -52,15 +61,20 @@ func WriteSparse(path string, content []byte) error {
 }
 
 // Mount mounts the ext4 in a file, through a loop device that goes with the mount.
-func Mount(image, at string) error { return mount(image, at, 0, "") }
+func Mount(image, at string) error { return mount("ext4", image, at, 0, "") }
 
 // MountWith is Mount with options of ext4(5).
-func MountWith(options, image, at string) error { return mount(image, at, 0, options) }
+func MountWith(options, image, at string) error { return mount("ext4", image, at, 0, options) }
+
+// MountAs is MountWith for what FormatAs made.
+func MountAs(fstype, options, image, at string) error { return mount(fstype, image, at, 0, options) }
 
 // MountDirect is Mount for measuring: what is written isn't cached twice. The file's own file system must be able to (open(2), O_DIRECT).
-func MountDirect(image, at string) error { return mount(image, at, unix.LO_FLAGS_DIRECT_IO, "") }
+func MountDirect(image, at string) error {
+	return mount("ext4", image, at, unix.LO_FLAGS_DIRECT_IO, "")
+}
 
-func mount(image, at string, flags uint32, options string) error {
+func mount(fstype, image, at string, flags uint32, options string) error {
 	backing, err := os.OpenFile(image, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -71,7 +85,7 @@ func mount(image, at string, flags uint32, options string) error {
 		return fmt.Errorf("attach %s to a loop device: %w", image, err)
 	}
 	defer loop.Close()
-	if err := unix.Mount(loop.Name(), at, "ext4", unix.MS_NOATIME, options); err != nil {
+	if err := unix.Mount(loop.Name(), at, fstype, unix.MS_NOATIME, options); err != nil {
 		return fmt.Errorf("mount %s: %w", image, err)
 	}
 	return nil
