@@ -104,7 +104,7 @@ func (g details) table(root, name string) (map[string]uint64, error) {
 		return nil, err
 	}
 	out := map[string]uint64{}
-	fields([]byte(text), func(key string, n uint64) { out[key] = n })
+	fields([]byte(text), func(key []byte, n uint64) { out[string(key)] = n })
 	return out, nil
 }
 

@@ -218,24 +218,27 @@ func (r *reading) number(root, name string) *uint64 {
 
 // parseNumber is nil when there is none. "max" is the greatest there is.
 func parseNumber(text []byte) *uint64 {
-	text = bytes.TrimSpace(text)
-	if string(text) == "max" {
-		n := uint64(math.MaxUint64)
+	if n, ok := numberIn(text); ok {
 		return &n
 	}
-	n, err := strconv.ParseUint(string(text), 10, 64)
-	if err != nil {
-		return nil
-	}
-	return &n
+	return nil
 }
 
-// fields calls f for each line "key number".
-func fields(text []byte, f func(key string, value uint64)) {
+func numberIn(text []byte) (n uint64, ok bool) {
+	text = bytes.TrimSpace(text)
+	if string(text) == "max" {
+		return math.MaxUint64, true
+	}
+	n, err := strconv.ParseUint(string(text), 10, 64)
+	return n, err == nil
+}
+
+// fields calls f for each line "key number". The key is good until f returns.
+func fields(text []byte, f func(key []byte, value uint64)) {
 	for line := range bytes.Lines(text) {
 		key, value, _ := bytes.Cut(line, []byte(" "))
-		if n := parseNumber(value); n != nil {
-			f(string(key), *n)
+		if n, ok := numberIn(value); ok {
+			f(key, n)
 		}
 	}
 }
@@ -257,15 +260,11 @@ func parsePressure(text []byte) *Pressure {
 	var out Pressure
 	found := false
 	for line := range bytes.Lines(text) {
-		words := bytes.Fields(line)
-		if len(words) < 5 {
-			continue
-		}
 		to := &out.Some
-		if string(words[0]) == "full" {
+		if bytes.HasPrefix(line, []byte("full ")) {
 			to = &out.Full
 		}
-		for _, word := range words[1:] {
+		for word := range bytes.FieldsSeq(line) {
 			key, value, _ := bytes.Cut(word, []byte("="))
 			switch string(key) {
 			case "avg10":
@@ -288,10 +287,10 @@ func parsePressure(text []byte) *Pressure {
 
 func (r *reading) usageV2(out *Usage) {
 	root := r.meter.group.tree.unified
-	fields(r.text(root, "cpu.stat"), func(key string, n uint64) {
-		if key == "usage_usec" {
-			n *= 1000
-			out.CPU = &n
+	fields(r.text(root, "cpu.stat"), func(key []byte, n uint64) {
+		if string(key) == "usage_usec" {
+			nanoseconds := n * 1000
+			out.CPU = &nanoseconds
 		}
 	})
 	out.Tasks = r.number(root, "pids.current")
@@ -300,8 +299,8 @@ func (r *reading) usageV2(out *Usage) {
 		return
 	}
 	mem := &MemoryUsage{Current: *current, WorkingSet: *current}
-	fields(r.text(root, "memory.stat"), func(key string, n uint64) {
-		switch key {
+	fields(r.text(root, "memory.stat"), func(key []byte, n uint64) {
+		switch string(key) {
 		case "anon":
 			mem.RSS = n
 		case "inactive_file":
@@ -334,8 +333,8 @@ func (r *reading) usageV1(out *Usage) {
 		return
 	}
 	mem, swap := &MemoryUsage{Current: *current, WorkingSet: *current}, (*uint64)(nil)
-	fields(r.text(root, "memory.stat"), func(key string, n uint64) {
-		switch key { // total_: with the groups below
+	fields(r.text(root, "memory.stat"), func(key []byte, n uint64) {
+		switch string(key) { // total_: with the groups below
 		case "total_rss":
 			mem.RSS = n
 		case "total_inactive_file":
@@ -345,7 +344,8 @@ func (r *reading) usageV1(out *Usage) {
 		case "total_pgmajfault":
 			mem.MajorFault = n
 		case "total_swap": // only where swap is accounted
-			swap = &n
+			all := n
+			swap = &all
 		}
 	})
 	if limit := r.number(root, "memory.limit_in_bytes"); limit != nil && !noLimit(*limit) {

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -329,5 +330,24 @@ func TestDetailOfAGroupThatGoes(t *testing.T) {
 	w.Close()
 	if err := <-done; !errors.Is(err, ErrGone) {
 		t.Errorf("got %v, want %v", err, ErrGone)
+	}
+}
+
+// A reading leaves little garbage, however many lines the kernel writes: statistics of a thousand containers are asked for every
+// few seconds.
+func TestUsageMakesLittleGarbage(t *testing.T) {
+	m, dir := meterV2(t)
+	text := "anon 400\nfile 300\ninactive_file 250\npgfault 11\npgmajfault 2\n"
+	for i := range 200 {
+		text += fmt.Sprintf("counter_%d %d\n", i, 1<<40+i)
+	}
+	lay(t, dir, map[string]string{"memory.stat": text})
+	allocations := testing.AllocsPerRun(50, func() {
+		if u, err := m.Usage(); err != nil || u.Memory.MajorFault != 2 || u.CPUPressure == nil {
+			t.Fatalf("%+v, %v", u, err)
+		}
+	})
+	if allocations > 40 {
+		t.Errorf("a reading makes %v objects", allocations)
 	}
 }
