@@ -196,6 +196,24 @@ func (r *containerCreate) prepareRestore() step {
 	}
 }
 
+// restorable says what of a configuration contradicts the checkpoint that the container is made from.
+func (r *containerCreate) restorable() error {
+	if err := matches(r.c.spec, r.dumped); err != nil {
+		return err
+	}
+	if r.archive == r.c.config.Image.Image { // the checkpoint says what the process is
+		return nil
+	}
+	if err := sameProcess(r.c.spec, r.dumped); err != nil {
+		return err
+	}
+	// One that is privileged has what the node has, whatever that is.
+	if path := newDevice(r.c.spec, r.dumped); path != "" && !r.c.config.Security.Privileged {
+		return fmt.Errorf("device %s: the checkpoint has none, and the process can't get it: %w", path, ErrState)
+	}
+	return nil
+}
+
 // dropCheckpoint removes what a restore needed. One that is gone is a success.
 func (cs *containers) dropCheckpoint(c *container) error {
 	return errors.Join(os.RemoveAll(cs.cfg.restored(c.id)), os.RemoveAll(cs.cfg.restoreBundle(c)))

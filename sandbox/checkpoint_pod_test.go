@@ -109,3 +109,17 @@ func TestCheckpointPodsToOneDirectory(t *testing.T) {
 		t.Errorf("into a directory that has a checkpoint: %v", err)
 	}
 }
+
+// A terminal that isn't in the container's mounts can't be dumped, which is said before criu is asked.
+func TestCheckpointOnAHostsTerminal(t *testing.T) {
+	d := newWorld(t).start()
+	d.m.base.parts.CRIU = fakeCRIU{func() { t.Error("criu was asked") }}
+	pod := d.runPod(podConfig("web"))
+	config := containerConfig("app")
+	config.TTY, config.Mounts = true, []spec.Mount{{HostPath: t.TempDir(), ContainerPath: "/dev"}}
+	c := d.create(pod, config)
+	d.begin(c)
+	if err := d.m.CheckpointContainer(t.Context(), c, filepath.Join(t.TempDir(), "x.tar"), 0); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "terminal") {
+		t.Error(err)
+	}
+}

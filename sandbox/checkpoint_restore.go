@@ -44,7 +44,8 @@ func matches(s, dumped *specs.Spec) error {
 	return nil
 }
 
-// sameProcess says what a configuration wants of the process otherwise than the checkpoint has it; nothing of that can be changed.
+// sameProcess says what a configuration wants of the process, or of what it sees, otherwise than the checkpoint has it; nothing of that can be
+// changed.
 func sameProcess(s, dumped *specs.Spec) error {
 	now, was := s.Process, dumped.Process
 	for _, w := range []struct {
@@ -55,6 +56,8 @@ func sameProcess(s, dumped *specs.Spec) error {
 		{"command and arguments", now.Args, was.Args}, {"working directory", now.Cwd, was.Cwd}, {"environment", withoutHostname(now.Env), withoutHostname(was.Env)},
 		{"capabilities", now.Capabilities, was.Capabilities}, {"no_new_privs", now.NoNewPrivileges, was.NoNewPrivileges},
 		{"AppArmor profile", now.ApparmorProfile, was.ApparmorProfile}, {"seccomp profile", s.Linux.Seccomp, dumped.Linux.Seccomp},
+		{"masked paths", sorted(s.Linux.MaskedPaths), sorted(dumped.Linux.MaskedPaths)}, {"read-only paths", sorted(s.Linux.ReadonlyPaths), sorted(dumped.Linux.ReadonlyPaths)},
+		{"read-only root", readOnlyRoot(s), readOnlyRoot(dumped)},
 	} {
 		a, err := json.Marshal(w.now)
 		b, err2 := json.Marshal(w.was)
@@ -66,6 +69,23 @@ func sameProcess(s, dumped *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// newDevice is the path of a device that a Spec has, and the checkpoint has not: criu makes /dev as it was; "" for none.
+func newDevice(s, dumped *specs.Spec) string {
+	for _, d := range s.Linux.Devices {
+		if !slices.ContainsFunc(dumped.Linux.Devices, func(was specs.LinuxDevice) bool { return was.Path == d.Path }) {
+			return d.Path
+		}
+	}
+	return ""
+}
+
+func readOnlyRoot(s *specs.Spec) bool { return s.Root != nil && s.Root.Readonly }
+
+func sorted(list []string) []string {
+	out := slices.Sorted(slices.Values(list))
+	return slices.Compact(out)
 }
 
 // withoutHostname is an environment without what berth puts there of the pod's own, in an order of its own.

@@ -116,6 +116,40 @@ func TestMatches(t *testing.T) {
 	}
 }
 
+// What a configuration says of a restored process, and of what it sees, must be what the checkpoint has.
+func TestSameProcess(t *testing.T) {
+	make := func(edit func(*specs.Spec)) *specs.Spec {
+		s := &specs.Spec{
+			Process: &specs.Process{Args: []string{"sh"}, Env: []string{"A=b", "C=d", "HOSTNAME=here"}, Cwd: "/"}, Root: &specs.Root{},
+			Linux: &specs.Linux{MaskedPaths: []string{"/proc/a", "/proc/b"}, ReadonlyPaths: []string{"/proc/c"}, Devices: []specs.LinuxDevice{{Path: "/dev/a"}, {Path: "/dev/b"}}},
+		}
+		edit(s)
+		return s
+	}
+	was := make(func(*specs.Spec) {})
+	for what, w := range map[string]struct {
+		edit  func(*specs.Spec)
+		words string // "": nothing is wrong
+	}{
+		"another order and hostname": {func(s *specs.Spec) {
+			s.Process.Env, s.Linux.MaskedPaths = []string{"HOSTNAME=there", "C=d", "A=b"}, []string{"/proc/b", "/proc/a", "/proc/a"}
+		}, ""},
+		"fewer devices":     {func(s *specs.Spec) { s.Linux.Devices = s.Linux.Devices[:1] }, ""},
+		"arguments":         {func(s *specs.Spec) { s.Process.Args = []string{"sh", "-x"} }, "arguments"},
+		"a user":            {func(s *specs.Spec) { s.Process.User.UID = 7 }, "user"},
+		"a masked path":     {func(s *specs.Spec) { s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/x") }, "masked paths"},
+		"no read-only path": {func(s *specs.Spec) { s.Linux.ReadonlyPaths = nil }, "read-only paths"},
+		"a read-only root":  {func(s *specs.Spec) { s.Root.Readonly = true }, "read-only root"},
+		"a device":          {func(s *specs.Spec) { s.Linux.Devices[0].Path = "/dev/x" }, "/dev/x"},
+	} {
+		r := &containerCreate{c: &container{spec: make(w.edit), config: containerConfig("app")}, dumped: was, archive: "/x.tar"}
+		err := r.restorable()
+		if (err == nil) != (w.words == "") || err != nil && (!errors.Is(err, ErrState) || !strings.Contains(err.Error(), w.words)) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // Nobody leaves before the last has come, nor waits for one that doesn't.
 func TestMeeting(t *testing.T) {
 	const n = 5

@@ -378,10 +378,7 @@ func (r *containerCreate) build() step {
 			r.c.record.Seccomp = r.c.spec.Linux.Seccomp
 		}
 		if err == nil && r.dumped != nil {
-			err = matches(r.c.spec, r.dumped)
-			if err == nil && r.archive != r.c.config.Image.Image { // a configuration that describes the process, too
-				err = sameProcess(r.c.spec, r.dumped)
-			}
+			err = r.restorable()
 		}
 		return err
 	}}

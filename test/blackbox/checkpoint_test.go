@@ -137,7 +137,8 @@ func TestRootCheckpointRefusals(t *testing.T) {
 	debugger := harness.ContainerConfig("debugger", harness.Sleep)
 	debugger.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: running.ID}
 	debugs := pod.Run(debugger)
-	other := d.RunPod(d.PodConfig("other")).Run(harness.ContainerConfig("other", harness.Sleep))
+	strangers := d.RunPod(d.PodConfig("other"))
+	other := strangers.Run(harness.ContainerConfig("other", harness.Sleep))
 	dir, full := t.TempDir(), t.TempDir()
 	check(t, os.WriteFile(filepath.Join(full, "file"), nil, 0o600))
 	file := filepath.Join(dir, "x.tar")
@@ -182,6 +183,9 @@ func TestRootCheckpointRefusals(t *testing.T) {
 		_, err := d.Runtime.CheckpointPod(t.Context(), &cri.CheckpointPodRequest{PodSandboxId: w.id, OutputPath: w.output, ContainerIds: w.containers, Options: w.options})
 		wantError(t, err, w.code, w.words)
 	}
+	strangers.Stop()
+	_, err := d.Runtime.CheckpointPod(t.Context(), &cri.CheckpointPodRequest{PodSandboxId: strangers.ID, OutputPath: dir, ContainerIds: []string{other.ID}})
+	wantError(t, err, codes.FailedPrecondition, "pod")
 	left, err := os.ReadDir(dir)
 	check(t, err)
 	want(t, "files left", len(left), 0)
@@ -190,7 +194,8 @@ func TestRootCheckpointRefusals(t *testing.T) {
 // A checkpoint that takes too long leaves nothing, and the container runs on.
 func TestRootCheckpointTooLate(t *testing.T) {
 	d := withCRIU(t)
-	c, dir := counted(t, d, d.RunPod(d.PodConfig("late")), "counts"), t.TempDir()
+	pod, dir := d.RunPod(d.PodConfig("late")), t.TempDir()
+	c := counted(t, d, pod, "counts")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	_, err := d.Runtime.CheckpointContainer(ctx, &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: filepath.Join(dir, "x.tar")})
@@ -199,6 +204,23 @@ func TestRootCheckpointTooLate(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	check(t, err)
 	want(t, "files left", len(left), 0)
+
+	// A pod's archives are made where they will be: what is left of them goes, when the client has gone already.
+	request := &cri.CheckpointPodRequest{PodSandboxId: pod.ID, OutputPath: dir, ContainerIds: []string{c.ID}}
+	ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err = d.Runtime.CheckpointPod(ctx, request)
+	wantError(t, err, codes.DeadlineExceeded, "")
+	moves(d, c)
+	d.Eventually("the directory to be empty", func() bool {
+		left, err := os.ReadDir(dir)
+		return err == nil && len(left) == 0
+	})
+	d.Eventually("the same to succeed", func() bool {
+		_, err := d.Runtime.CheckpointPod(t.Context(), request)
+		return err == nil
+	})
+	moves(d, c)
 }
 
 func TestRootCheckpointPod(t *testing.T) {

@@ -333,6 +333,9 @@ func refusePod(t *testing.T, d *harness.Daemon, good *cri.RestorePodRequest) {
 		{"another environment", func(r *cri.RestorePodRequest) {
 			r.ContainerConfigs[1].Envs = []*cri.KeyValue{{Key: "A", Value: []byte("b")}}
 		}, codes.FailedPrecondition, "environment"},
+		{"other masked paths", func(r *cri.RestorePodRequest) {
+			r.ContainerConfigs[1].Linux.SecurityContext.MaskedPaths = []string{"/proc/keys"}
+		}, codes.FailedPrecondition, "masked paths"},
 		{"no volume", func(r *cri.RestorePodRequest) { r.ContainerConfigs[1].Mounts = nil }, codes.FailedPrecondition, "mounts"},
 		{"an unknown image", func(r *cri.RestorePodRequest) { r.ContainerConfigs[1].Image.Image = "none:1" }, codes.NotFound, "none:1"},
 	} {
