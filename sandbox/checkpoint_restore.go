@@ -246,6 +246,9 @@ func (ck *checkpoints) resume(s *start) error {
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
+	if err := ck.rescore(s, pids); err != nil {
+		return err
+	}
 	for _, pid := range pids {
 		if err := unix.Kill(pid, unix.SIGCONT); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("resume process %d: %w", pid, err)

@@ -264,6 +264,7 @@ func TestRootRestorePod(t *testing.T) {
 
 	request.Config = d.PodConfig("pair-again")
 	refusePod(t, d, request)
+	request.ContainerConfigs[0].Linux.Resources = &cri.LinuxContainerResources{OomScoreAdj: 300} // the second's, of another node
 	got := restorePodTwice(t, d, request)
 	want(t, "restored containers", len(got.RestoredContainers), 2)
 	want(t, "the first name", got.RestoredContainers[0].Name, "second")
@@ -274,6 +275,7 @@ func TestRootRestorePod(t *testing.T) {
 		want(t, "name", c.Status().Metadata.Name, r.Name)
 		c.Start()
 		moves(d, c)
+		want(t, "score of "+r.Name, c.Exec("cat /proc/1/oom_score_adj"), map[string]string{"first": "0", "second": "300"}[r.Name])
 		now, _ := strconv.Atoi(c.Exec("tail -n 1 /var/own/count"))
 		if was, _ := strconv.Atoi(counted); now < was-100 {
 			t.Errorf("%s counts at %d, and was at %d", r.Name, now, was)
