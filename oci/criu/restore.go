@@ -21,7 +21,7 @@ import (
 // RestoreLog is criu's log in Restore.Work.
 const RestoreLog = "restore.log"
 
-// restoreConfig is a file of Restore.Work for the options that criu before 3.19 has no word for in its RPC.
+// restoreConfig is a file of Restore.Work for what criu 3.17 has an option for, and no word in its RPC.
 const restoreConfig = "restore.conf"
 
 // Restore is a tree of processes that is made again from a dump. Established TCP connections come back closed: the address is another.

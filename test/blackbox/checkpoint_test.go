@@ -207,7 +207,7 @@ func TestRootCheckpointTooLate(t *testing.T) {
 
 	// A pod's archives are made where they will be: what is left of them goes, when the client has gone already.
 	request := &cri.CheckpointPodRequest{PodSandboxId: pod.ID, OutputPath: dir, ContainerIds: []string{c.ID}}
-	ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = d.Runtime.CheckpointPod(ctx, request)
 	wantError(t, err, codes.DeadlineExceeded, "")
