@@ -21,6 +21,8 @@ type Command struct {
 	Extra []*os.File
 	// Cgroup is where the program runs, as the root of the cgroups that it sees; nil: the keeper's.
 	Cgroup *cgroup.Group
+	// OOMScore is the program's oom_score_adj, which is granted (Clamp); nil: the keeper's.
+	OOMScore *int
 }
 
 // Give gives the program one more descriptor, and returns its number there.
@@ -45,7 +47,7 @@ type CommandMount struct {
 // PrepareCommand compiles the program that executes a program of the host's, such as another OCI runtime.
 func (n *Node) PrepareCommand(in Command) (*Launch, error) {
 	bag := newBag()
-	c := program.Command{Args: in.Args, Env: in.Env}
+	c := program.Command{Args: in.Args, Env: in.Env, OOMScore: in.OOMScore}
 	err := func() error {
 		if t := in.Terminal; t != nil {
 			c.TTY = true

@@ -181,7 +181,9 @@ func (ck *checkpoints) runCRIU(ctx context.Context, s *start, in oci.Container) 
 		return none, err
 	}
 	defer null.Close()
-	command := oci.Command{Env: runtimeEnv, Mounts: bundle.mounts, Cgroup: s.c.group}
+	// criu leaves a score of 0 as it inherited it.
+	score := ck.parts.Programs.Clamp(s.spec.Process).OOMScoreAdj
+	command := oci.Command{Env: runtimeEnv, Mounts: bundle.mounts, Cgroup: s.c.group, OOMScore: score}
 	command.Args = restorer.Command(command.Give(restorer.Socket()))
 	err = restorer.Begin(give(&command, s, in, null, criu.Restore{
 		Images: images, Work: dir, Root: filepath.Join(dir, "rootfs"), Mounts: bundle.external, Join: map[string]string{}, Inherit: map[string]int{},

@@ -13,7 +13,8 @@ import (
 )
 
 // rescore gives the configuration's oom_score_adj to those of a restored container's processes that have the checkpoint's: kubelet computes it from
-// the node's memory. A process that chose its own keeps that (proc(5)).
+// the node's memory. A process that chose its own keeps that (proc(5)). Those
+// that had 0 have it by inheritance.
 func (ck *checkpoints) rescore(s *start, pids []int) error {
 	dumped, _, err := metadata.ReadContainerCheckpointSpecDump(ck.cfg.restored(s.c.id))
 	if err != nil {

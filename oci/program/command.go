@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +19,7 @@ type Command struct {
 	// CgroupFiles and CgroupDir are as in Container. CgroupNamespace: the program's cgroup is the root of what it sees.
 	CgroupFiles                []string
 	CgroupDir, CgroupNamespace bool
+	OOMScore                   *int // oom_score_adj; nil: the keeper's, which the kernel spares nearly to the last
 }
 
 // ExtraSlot is the name of the slot of a descriptor beside the standard ones, counted from 0.
@@ -40,6 +42,7 @@ func CompileCommand(in Command) (*Program, error) {
 		b.fail("compile command: %q: no absolute path to execute", in.Args)
 		return b.program()
 	}
+	b.oomScore(&specs.Process{OOMScoreAdj: in.OOMScore})
 	b.joinCgroups(in.CgroupFiles, in.CgroupDir)
 	if in.CgroupNamespace {
 		b.labelf("make the cgroup namespace")

@@ -78,7 +78,8 @@ var golden = map[string]func() (*Program, error){
 		return CompileCommand(Command{Args: []string{"/usr/bin/crun", "exec", "id"}, TTY: true})
 	},
 	"command-extra": func() (*Program, error) {
-		return CompileCommand(Command{Args: []string{"/usr/sbin/criu", "restore"}, Extra: 2, CgroupDir: true, CgroupNamespace: true})
+		score := 300
+		return CompileCommand(Command{Args: []string{"/usr/sbin/criu", "swrk", "3"}, Extra: 2, CgroupDir: true, CgroupNamespace: true, OOMScore: &score})
 	},
 	"command": func() (*Program, error) {
 		return CompileCommand(Command{
