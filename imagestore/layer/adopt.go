@@ -16,31 +16,35 @@ func Adopt(dir string, implied, lowers []string) error {
 	if len(implied) == 0 {
 		return nil
 	}
-	root, err := openRoot(dir)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
+	own := newSight(dir)
+	defer own.close()
+	below := make([]*sight, len(lowers))
+	for i, lower := range lowers {
+		below[i] = newSight(lower)
+		defer below[i].close()
 	}
-	defer unix.Close(root)
 	for _, name := range implied {
-		if err := adoptDir(root, name, lowers); err != nil {
+		if err := adoptDir(own, name, below); err != nil {
 			return fmt.Errorf("adopt directory %s: %w", quoteName(name), err)
 		}
 	}
 	return nil
 }
 
-func adoptDir(root int, name string, lowers []string) error {
-	to, err := openDir(root, name)
+func adoptDir(own *sight, name string, lowers []*sight) error {
+	to, err := own.open(name)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(to)
-	shows, err := showsThrough(root, name)
-	if err != nil {
-		return err
-	}
-	if !shows {
-		lowers = nil
+	if name != "" { // whether no directory above is opaque in this layer
+		above, err := own.look(parentOf(name))
+		if err != nil {
+			return err
+		}
+		if !above.shows {
+			lowers = nil
+		}
 	}
 	from, err := nearest(name, lowers)
 	if err != nil {
@@ -53,62 +57,87 @@ func adoptDir(root int, name string, lowers []string) error {
 	return copyMetadata(to, from)
 }
 
-// showsThrough tells whether no directory above name is opaque in this layer.
-func showsThrough(root int, name string) (bool, error) {
-	if name == "" {
-		return true, nil
-	}
-	fd, shows, err := descend(root, parentOf(name))
-	if fd >= 0 {
-		unix.Close(fd)
-	}
-	return shows, err
-}
-
 // nearest opens the directory of that name as lowers show it together; -1 when they show none.
-func nearest(name string, lowers []string) (int, error) {
+func nearest(name string, lowers []*sight) (int, error) {
 	for _, lower := range lowers {
-		root, err := openRoot(lower)
+		seen, err := lower.look(name)
 		if err != nil {
-			return -1, &os.PathError{Op: "open", Path: lower, Err: err}
+			return -1, err
 		}
-		fd, shows, err := descend(root, name)
-		unix.Close(root)
-		if err != nil || fd >= 0 || !shows {
-			return fd, err
+		if seen.there {
+			return lower.open(name)
+		}
+		if !seen.shows {
+			return -1, nil
 		}
 	}
 	return -1, nil
 }
 
-// descend opens the directory name below root, -1 when it isn't there. shows tells whether what layers further down have of that name
-// shows through: no component is opaque or something else than a directory. The caller closes the descriptor.
-func descend(root int, name string) (fd int, shows bool, err error) {
-	fd, err = openDir(root, "")
-	if err != nil || name == "" {
-		return fd, true, err
+// sight is what a layer shows, and lets be seen of those below. It remembers: a path may have thousands of directories, and each is asked for.
+type sight struct {
+	dir   string
+	root  int // -1: not open yet
+	known map[string]seen
+}
+
+// seen of a name. there: it is a directory. shows: what layers further down have of that name shows through, as no component is
+// opaque or something else than a directory.
+type seen struct{ there, shows bool }
+
+func newSight(dir string) *sight {
+	return &sight{dir: dir, root: -1, known: map[string]seen{"": {there: true, shows: true}}}
+}
+
+func (s *sight) close() {
+	if s.root >= 0 {
+		unix.Close(s.root)
 	}
-	shows = true
-	for component := range strings.SplitSeq(name, "/") {
-		next, err := openDir(fd, component)
-		unix.Close(fd)
-		switch {
-		case errors.Is(err, unix.ENOENT):
-			return -1, shows, nil
-		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-			return -1, false, nil
-		case err != nil:
-			return -1, false, err
-		}
-		fd = next
-		opaque, err := isOpaque(fd)
+}
+
+// open opens a directory. The caller closes it.
+func (s *sight) open(name string) (int, error) {
+	if s.root < 0 {
+		root, err := openRoot(s.dir)
 		if err != nil {
-			unix.Close(fd)
-			return -1, false, err
+			return -1, &os.PathError{Op: "open", Path: s.dir, Err: err}
 		}
-		shows = shows && !opaque
+		s.root = root
 	}
-	return fd, shows, nil
+	return openDir(s.root, name)
+}
+
+func (s *sight) look(name string) (seen, error) {
+	if it, known := s.known[name]; known {
+		return it, nil
+	}
+	it, err := s.look(parentOf(name))
+	if err != nil {
+		return seen{}, err
+	}
+	if it.there {
+		if it, err = s.lookBelow(it, name); err != nil {
+			return seen{}, err
+		}
+	}
+	s.known[name] = it
+	return it, nil
+}
+
+// lookBelow looks at what is in a directory that is there.
+func (s *sight) lookBelow(parent seen, name string) (seen, error) {
+	fd, err := s.open(name)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return seen{shows: parent.shows}, nil
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return seen{}, nil
+	case err != nil:
+		return seen{}, err
+	}
+	defer unix.Close(fd)
+	opaque, err := isOpaque(fd)
+	return seen{there: true, shows: parent.shows && !opaque}, err
 }
 
 func copyMetadata(to, from int) error {

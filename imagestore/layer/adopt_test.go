@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,5 +72,23 @@ func TestRootAdoptOwnOpaqueParent(t *testing.T) {
 	}
 	if st := lstat(t, top, "shut"); st.Mode&0o7777 != 0o700 {
 		t.Errorf("shut has mode %o", st.Mode)
+	}
+}
+
+// TestRootAdoptDeep: what a directory costs hardly depends on how deep it is.
+func TestRootAdoptDeep(t *testing.T) {
+	needRoot(t)
+	took := func(depth int) time.Duration {
+		name := strings.Repeat("d/", depth)
+		lower, _ := mustUnpack(t, reg(name+"file", "x"))
+		dir, done := mustUnpack(t, reg(name+"other", "x"))
+		began := time.Now()
+		if err := Adopt(dir, done.Implied, []string{lower, lower}); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began)
+	}
+	if few, many := took(200), took(1900); many > 300*few+4*time.Second { // a walk from the top, component by component, took 15 s of the processor
+		t.Errorf("%v, and %v for ten times as many", few, many)
 	}
 }
