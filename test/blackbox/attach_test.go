@@ -23,8 +23,9 @@ func TestRootAttachTerminal(t *testing.T) {
 func outlives(t *testing.T, d *harness.Daemon, name string, c *harness.Container) {
 	t.Helper()
 	s := sit(t, d, "attach", "-it", c.ID)
-	s.types("stty size; echo here\n")
-	s.shows(`30 100\r\nhere`)
+	s.isOf("30x100")
+	s.types("echo here\n")
+	s.shows(`here\r\n`)
 	s.types("x=kept\n")
 	d.KillKeeper()
 	s.types("echo $x by the keeper\n")

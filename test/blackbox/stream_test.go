@@ -97,7 +97,21 @@ func (s *screen) types(text string) {
 func (s *screen) shows(pattern string) {
 	s.t.Helper()
 	re := regexp.MustCompile(pattern)
-	s.d.Eventually(fmt.Sprintf("%q on the screen:\n%s", pattern, s.shown()), func() bool { return re.MatchString(s.shown()) })
+	for end := time.Now().Add(time.Minute); !re.MatchString(s.shown()); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("%q is not on the screen:\n%s", pattern, s.shown())
+		}
+	}
+}
+
+// isOf waits until a shell's commands see a terminal of that size, as "30x100": crictl tells it while it passes on what is typed already.
+func (s *screen) isOf(size string) {
+	s.t.Helper()
+	s.d.Eventually("a terminal of "+size, func() bool {
+		s.types("stty size | tr ' ' x\n")
+		time.Sleep(100 * time.Millisecond)
+		return strings.Contains(s.shown(), size)
+	})
 }
 
 func (s *screen) shown() string {
@@ -123,11 +137,11 @@ func TestRootExecOnTerminal(t *testing.T) {
 	c := pod.Run(harness.ContainerConfig("main", harness.Sleep))
 	s := sit(t, d, "exec", "-it", c.ID, "sh")
 	s.shows(`[#$] `)
-	s.types("tty; stty size; echo TERM=$TERM\n")
-	s.shows(`/dev/pts/0\r\n(?s:.*)30 100\r\nTERM=xterm`)
+	s.isOf("30x100")
+	s.types("tty; echo TERM=$TERM\n")
+	s.shows(`/dev/pts/0\r\nTERM=xterm`)
 	s.resize(120, 40)
-	s.types("sleep 0.3; stty size\n")
-	s.shows(`40 120`)
+	s.isOf("40x120")
 	s.types("sleep 100\n")
 	time.Sleep(300 * time.Millisecond)
 	s.types("\x03") // Ctrl-C reaches the command, not crictl
