@@ -17,7 +17,7 @@ import (
 // spares it the program that would merge it.
 var packages = []string{
 	"linux-image-cloud-amd64", "systemd", "systemd-sysv", "dbus", "udev", "usr-is-merged", "base-files", "base-passwd", "libc-bin",
-	"bash", "dash", "coreutils", "findutils", "grep", "sed", "tar", "gzip", "mount", "util-linux", "procps", "kmod", "e2fsprogs",
+	"bash", "dash", "coreutils", "findutils", "grep", "sed", "tar", "gzip", "mount", "util-linux", "procps", "kmod", "e2fsprogs", "xfsprogs",
 	"iproute2", "nftables", "apparmor", "hostname", "crun", "checkpolicy", "criu",
 }
 
