@@ -18,7 +18,7 @@ type Config struct {
 	RegistryConfigDir string `toml:"registry_config_dir"`
 	// RegistryAuthFile is a docker config.json with credentials of the node's own, for hosts that a pull brings none for. It needn't be there.
 	RegistryAuthFile string `toml:"registry_auth_file"`
-	// MaxParallelLayers is how many layers are fetched and unpacked at once, over all pulls. 0: two more than the processors.
+	// MaxParallelLayers is how many layers are fetched and unpacked at once, over all pulls. 0: two more than the processors, eight at most.
 	MaxParallelLayers int `toml:"max_parallel_layers"`
 	// PullProgressTimeout ends a pull when a transfer of it brought no byte for so long.
 	PullProgressTimeout Duration `toml:"pull_progress_timeout"`

@@ -32,7 +32,8 @@ type checker struct {
 
 // Verify reads the layers of images again, of all images when refs is empty, and reports each: whether its files make the tar that they
 // came from, with the modes and owners that it says, and whether its blob, where that was kept, is what came. repair makes damaged layers anew, of
-// their kept blobs, or pulls them again, anonymously or with the node's own credentials; not those that snapshots use. Errors: ErrNotFound and ErrInvalidReference for refs, the context's cause; a damaged layer is none.
+// their kept blobs, or pulls them again, anonymously or with the node's own credentials; not those that snapshots use. Errors: ErrNotFound and
+// ErrInvalidReference for refs, the context's cause; a damaged layer is none.
 func (ck *checker) Verify(ctx context.Context, refs []string, repair bool, report func(LayerCheck)) error {
 	images := ck.Images()
 	if len(refs) > 0 {

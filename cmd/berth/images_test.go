@@ -180,7 +180,7 @@ func TestImagesExportAndVerify(t *testing.T) {
 		t.Errorf("left %v, %v", left, err)
 	}
 	out, err := images("verify")
-	if err == nil || !strings.Contains(err.Error(), "1 layers are damaged") || !strings.Contains(out, "damaged: layer bbbb of image 0123456789ab: a file is another") ||
+	if err == nil || !strings.Contains(err.Error(), "damaged layers: 1") || !strings.Contains(out, "damaged: layer bbbb of image 0123456789ab: a file is another") ||
 		!strings.Contains(out, "not checked: layer cccc") || !strings.Contains(out, "not checked: image dddd: it is gone") || strings.Contains(out, "aaaa") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}

@@ -51,7 +51,7 @@ func verifyImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, ref
 	}
 	fmt.Fprintf(out, "%d layers\n", layers)
 	if damaged > 0 {
-		return fmt.Errorf("verify: %d layers are damaged", damaged)
+		return fmt.Errorf("verify: damaged layers: %d", damaged)
 	}
 	return nil
 }

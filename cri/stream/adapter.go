@@ -24,7 +24,8 @@ func (e exitError) ExitStatus() int { return int(e) }
 type adapter struct{ s *Server }
 
 // ExecInContainer is of remotecommand.Executor. CRI knows a container's id only.
-func (a *adapter) ExecInContainer(ctx context.Context, _, _, container string, command []string, in io.Reader, out, errout io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
+func (a *adapter) ExecInContainer(ctx context.Context, _, _, container string, command []string, in io.Reader, out, errout io.WriteCloser,
+	tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
 	return a.s.run(ctx, execRequest{container: container, command: command}, streams(ctx, in, out, errout, tty, resize))
 }
 

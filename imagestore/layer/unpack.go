@@ -86,8 +86,9 @@ type Unpacked struct {
 
 // Unpack reads a layer into dir, an empty directory that nobody else touches. open is called once; what it opens is read to its end and
 // closed, and reading it must end when the context given to open does: when ctx ends, and then Unpack returns its cause, or when there is no
-// use in the rest. origin, which may be nil, gets what Assemble needs to make the tar again. progress, which may be nil, is called, from several goroutines, for whatever moves. Unpack needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes). After an error it may be
-// called again with another empty directory.
+// use in the rest. origin, which may be nil, gets what Assemble needs to make the tar again. progress, which may be nil, is called, from
+// several goroutines, for whatever moves. Unpack needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes).
+// After an error it may be called again with another empty directory.
 func Unpack(ctx context.Context, dir string, origin io.Writer, open Opener, want Blob, budget *Budget, progress func()) (Unpacked, error) {
 	if err := checkable(want); err != nil {
 		return Unpacked{}, err
