@@ -90,9 +90,7 @@ func (t *table) drop(e *entry) {
 // dropProcess removes the process and its exit; what is held stays.
 func (t *table) dropProcess(e *entry) {
 	if p := e.process; p != nil {
-		if t.byPID[p.pid] == e {
-			delete(t.byPID, p.pid)
-		}
+		t.unlist(e)
 		p.close(t.copier)
 		e.process = nil
 	}
@@ -101,12 +99,20 @@ func (t *table) dropProcess(e *entry) {
 	}
 }
 
+// unlist takes an entry's process out of those that run. The number of one that was another's child may be a child's of ours
+// by now.
+func (t *table) unlist(e *entry) {
+	if t.byPID[e.process.pid] == e {
+		delete(t.byPID, e.process.pid)
+	}
+}
+
 // died notes the end of an entry's process. Its exit is told when its streams have ended, or a while
 // later: something that the process left may hold them open. The table's lock is held.
 func (t *table) died(e *entry, d death) {
 	p := e.process
 	p.death = &d
-	delete(t.byPID, p.pid)
+	t.unlist(e)
 	if p.drained || p.copy == nil {
 		t.tell(e, p)
 		return
