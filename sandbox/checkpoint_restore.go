@@ -266,7 +266,7 @@ func (ck *checkpoints) run(ctx context.Context, s *start, c oci.Command) error {
 		return err
 	}
 	defer l.Close()
-	key := runtimeKey("restore", s.c)
+	key := runtimeKey("restore")
 	ordered := launch.Now()
 	proc, err := ck.parts.Keeper.Launch(ctx, keeper.Launch{Key: key, Program: l.Program, Files: l.Files, Oneshot: true, Timed: true})
 	err = l.Explain(err)

@@ -39,11 +39,17 @@ func (k fakeKeeper) Launch(ctx context.Context, l keeper.Launch) (*keeper.Proces
 		return nil, err
 	}
 	command := k.command
-	if kind(l.Key) == "exec" {
+	if k := kind(l.Key); k == "exec" || k == "runtime" {
 		command = l.Program.Slots
 	}
 	if kind(l.Key) == "namespaces" {
 		command = []string{"true"}
+	}
+	k.mu.Lock()
+	before := k.kept[l.Key]
+	k.mu.Unlock()
+	if before != nil && before.pid != 0 && before.exit == nil {
+		return nil, keeper.ErrKeyInUse
 	}
 	cmd := exec.Command(command[0], command[1:]...)
 	fd := -1
@@ -135,7 +141,7 @@ func (w *world) reaped(key string, p *keptFake, status syscall.WaitStatus) {
 
 // kind is what a key of the keeper's stands for.
 func kind(key string) string {
-	for _, k := range []string{"namespaces", "pod", "pause", "exec"} {
+	for _, k := range []string{"namespaces", "pod", "pause", "exec", "runtime"} {
 		if len(key) > len(k) && key[:len(k)+1] == k+"-" {
 			return k
 		}

@@ -49,7 +49,7 @@ func (d *daemon) leaks() []string {
 			leak("kept", key, ready[key[len(kind(key))+1:]])
 		case "container":
 			leak("kept", key, running[key])
-		case "exec":
+		case "exec", "runtime":
 			leak("kept", key, false)
 		case "namespaces":
 			leak("kept", key, k.oneshot) // the real keeper forgets it by itself

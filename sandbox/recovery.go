@@ -39,6 +39,7 @@ func (m *Manager) recover() error {
 	for _, k := range m.parts.Keeper.Kept() {
 		r.kept[k.Key] = k
 	}
+	r.endCommands()
 	ids, err := m.records.podIDs()
 	if err != nil {
 		return err
@@ -70,6 +71,19 @@ func (m *Manager) recover() error {
 	m.log.WithFields(logrus.Fields{"op": "recover", "took": time.Since(r.start)}).Info("pods taken over")
 	m.tasks.goes(r.sweep)
 	return nil
+}
+
+// endCommands kills what an earlier daemon has had other runtimes and criu do: it waited for that, and who takes over has it done anew. The sweep,
+// which comes later, has the keeper forget it.
+func (r *recovery) endCommands() {
+	for key, k := range r.kept {
+		if k.PidFD == nil || !strings.HasPrefix(key, runtimeKeys) {
+			continue
+		}
+		if err := newProcess(k.PID, k.PidFD).killTree(r.m.tasks.base); err != nil { // the descriptor is the sweep's to close
+			r.m.log.WithFields(logrus.Fields{"pid": k.PID, "op": key, "error": err}).Warn("command of an earlier daemon's not killed")
+		}
+	}
 }
 
 // take returns what the keeper keeps under a key.

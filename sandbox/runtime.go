@@ -144,13 +144,14 @@ func (f *foreign) bundle(c *container) string {
 // command is one call of the runtime. The keeper executes it, so that what it leaves behind is the keeper's
 // child (PR_SET_CHILD_SUBREAPER).
 type command struct {
-	key  string
+	key  string // the keeper's; run gives it one
 	args []string
 	log  string // the file for its own words; it must not exist
 	oci.Command
 }
 
-func runtimeKey(name string, c *container) string { return runtimeKeys + name + "-" + c.id }
+// runtimeKey is the key of one call of a command: whoever calls again never meets a call that has not ended yet.
+func runtimeKey(name string) string { return runtimeKeys + name + "-" + newID() }
 
 // runtimeKeys begins the keys of runtimes' commands.
 const runtimeKeys = "runtime-"
@@ -177,7 +178,8 @@ func (f *foreign) launch(ctx context.Context, c command, note *launchNote) (*pro
 	return newProcess(proc.PID, proc.PidFD), nil
 }
 
-// run makes a call and waits for its end. Of one that fails the error has the runtime's own words.
+// run makes a call and waits for its end. Of one that fails the error has the runtime's own words; one that
+// takes longer than ctx is dead, with all that it made, when run returns.
 func (f *foreign) run(ctx context.Context, c command, note *launchNote) error {
 	var said *collector
 	if c.Stderr == nil {
@@ -190,6 +192,7 @@ func (f *foreign) run(ctx context.Context, c command, note *launchNote) error {
 		defer end.Close()
 		c.Stderr = end
 	}
+	c.key = runtimeKey(c.args[0])
 	proc, err := f.launch(ctx, c, note)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", f.name, c.args[0], err)
@@ -200,7 +203,7 @@ func (f *foreign) run(ctx context.Context, c command, note *launchNote) error {
 	}
 	exit, err := f.runtimes.parts.Keeper.Wait(ctx, c.key)
 	if err != nil {
-		return errors.Join(fmt.Errorf("%s %s: %w", f.name, c.args[0], errors.Join(context.Cause(ctx), err)), proc.killGroup())
+		return errors.Join(fmt.Errorf("%s %s: %w", f.name, c.args[0], errors.Join(context.Cause(ctx), err)), proc.killTree(ctx))
 	}
 	if exit.Known && exit.Status == 0 {
 		return nil
@@ -243,7 +246,7 @@ func (f *foreign) start(ctx context.Context, s *start, in oci.Container, out kee
 	}
 	dir := f.bundle(s.c)
 	create := command{
-		key: runtimeKey("create", s.c), log: filepath.Join(dir, "create.log"),
+		log:     filepath.Join(dir, "create.log"),
 		args:    []string{"create", "--bundle=" + dir, "--pid-file=" + filepath.Join(dir, "pid")},
 		Command: oci.Command{Stdin: in.Stdin, Stdout: in.Stdout, Stderr: in.Stderr, Mounts: mounts},
 	}
@@ -280,7 +283,7 @@ func (f *foreign) start(ctx context.Context, s *start, in oci.Container, out kee
 	}
 	s.process = newProcess(proc.PID, proc.PidFD)
 	defer s.tx.watch.lap(f.name + " start")()
-	return f.run(ctx, command{key: runtimeKey("start", s.c), args: []string{"start", s.c.id}, log: filepath.Join(dir, "start.log")}, nil)
+	return f.run(ctx, command{args: []string{"start", s.c.id}, log: filepath.Join(dir, "start.log")}, nil)
 }
 
 // openProcess opens the process whose number a runtime wrote to a file.
@@ -303,7 +306,7 @@ func openProcess(pidFile string) (*keeper.Process, error) {
 // signal has the runtime send a signal: what of its processes is to get it, the runtime knows.
 func (f *foreign) signal(ctx context.Context, c *container, sig unix.Signal) error {
 	log := filepath.Join(f.bundle(c), "kill.log")
-	return f.run(ctx, command{key: runtimeKey("kill", c), args: []string{"kill", c.id, strconv.Itoa(int(sig))}, log: log}, nil)
+	return f.run(ctx, command{args: []string{"kill", c.id, strconv.Itoa(int(sig))}, log: log}, nil)
 }
 
 // delete has the runtime forget a container, and kill it if it runs. It is content when there is none.
@@ -315,7 +318,7 @@ func (f *foreign) delete(ctx context.Context, c *container) error {
 		return nil
 	}
 	log := filepath.Join(dir, "delete.log")
-	if err := f.run(ctx, command{key: runtimeKey("delete", c), args: []string{"delete", "--force", c.id}, log: log}, nil); err != nil {
+	if err := f.run(ctx, command{args: []string{"delete", "--force", c.id}, log: log}, nil); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -1,13 +1,16 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/sandbox/spec"
 )
@@ -90,6 +93,85 @@ func TestHandlerThatIsNotConfiguredAnyMore(t *testing.T) {
 	if _, err := d.m.RunPod(t.Context(), config); !errors.Is(err, spec.ErrInvalid) {
 		t.Errorf("a pod with it: %v", err)
 	}
+}
+
+// hanging is a container of a runtime that hangs when it is to delete it, but only at first. begun returns a process of its when it does.
+func hanging(d *daemon) (f *foreign, c *container, begun func() *process) {
+	d.t.Helper()
+	dir := d.t.TempDir()
+	pidFile, path := filepath.Join(dir, "pid"), filepath.Join(dir, "hangs")
+	script := "#!/bin/sh\nif [ -e DIR/pid ]; then exit; fi\nsetsid sleep 1000 & echo $! >DIR/new; mv DIR/new DIR/pid; wait\n"
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(script, "DIR", dir)), 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	config := podConfig("web")
+	config.RuntimeHandler = "hangs"
+	d.configure(func(c *Config) { c.Runtimes = map[string]Runtime{"hangs": {Path: path}} })
+	c = d.m.index.exactly(d.create(d.runPod(config), containerConfig("c")))
+	f, err := d.m.containers.runtimes.foreignOf(c.pod)
+	if err == nil {
+		err = os.MkdirAll(f.bundle(c), 0o700)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return f, c, func() *process {
+		d.t.Helper()
+		for range 500 {
+			if p, err := openProcess(pidFile); err == nil {
+				d.t.Cleanup(func() {
+					_ = unix.PidfdSendSignal(int(p.PidFD.Fd()), unix.SIGKILL, nil, 0)
+					p.PidFD.Close()
+				})
+				return newProcess(p.PID, p.PidFD)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		d.t.Fatal("the runtime was not called")
+		return nil
+	}
+}
+
+func TestHungCommandOfARuntimeIsMadeAgain(t *testing.T) {
+	f, c, begun := hanging(newWorld(t).start())
+	ctx, giveUp := context.WithCancel(t.Context())
+	failure := make(chan error, 1)
+	go func() { failure <- f.delete(ctx, c) }()
+	left := begun()
+	giveUp()
+	if err := <-failure; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if left.alive() {
+		t.Error("what the command made is alive")
+	}
+	if err := f.delete(t.Context(), c); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// The daemon that waits for a command may end: the next one makes it again.
+func TestHungCommandOfAnEarlierDaemon(t *testing.T) {
+	w := newWorld(t)
+	first := w.start()
+	f, c, begun := hanging(first)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = f.delete(t.Context(), c) // by a daemon that is dead then
+	}()
+	left := begun()
+	first.kill()
+	second := w.start()
+	if left.alive() {
+		t.Error("what the command made is alive")
+	}
+	<-over
+	second.configure(func(cfg *Config) { cfg.Runtimes = first.m.cfg.Runtimes })
+	if err := second.m.RemovePod(t.Context(), c.pod.id); err != nil {
+		t.Error(err)
+	}
+	second.settled()
 }
 
 func TestAnyDevice(t *testing.T) {
