@@ -8,7 +8,8 @@ import (
 )
 
 // abroad is a transport that keeps what is for one host from those that it redirects to. net/http takes headers along, those of hosts.toml and, to
-// other ports and subdomains, Authorization too; and it sends a body again, in which a token server is given the password.
+// other ports and subdomains, Authorization too; and it sends a body again, in which a token server is given the password. Whoever serves those
+// needn't be the registry.
 type abroad struct{ next http.RoundTripper }
 
 // whatIsAsked are the headers that say what is wanted, and in which form.
@@ -49,5 +50,16 @@ func firstOf(req *http.Request) *http.Request {
 
 // sameHost: what was for TLS isn't for the same host without.
 func sameHost(first, now *url.URL) bool {
-	return strings.EqualFold(first.Host, now.Host) && (first.Scheme == now.Scheme || now.Scheme == "https")
+	if first.Scheme != now.Scheme && now.Scheme != "https" {
+		return false
+	}
+	return strings.EqualFold(first.Host, now.Host) || strings.EqualFold(withoutPort(first), withoutPort(now))
+}
+
+// withoutPort is a host as it is without the port that its scheme has anyhow: proxies redirect with it written out.
+func withoutPort(u *url.URL) string {
+	if port := map[string]string{"http": "80", "https": "443"}[u.Scheme]; u.Port() == port {
+		return strings.TrimSuffix(u.Host, ":"+port)
+	}
+	return u.Host
 }

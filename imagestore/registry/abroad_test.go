@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -76,6 +77,37 @@ func TestTokenServerRedirects(t *testing.T) {
 		}
 		if !refusesPost && (!errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), strings.TrimPrefix(thief.URL, "http://"))) {
 			t.Errorf("doesn't say where it leads: %v", err)
+		}
+	}
+}
+
+func TestSameHost(t *testing.T) {
+	for _, test := range []struct {
+		first, now string
+		same       bool
+	}{
+		{"https://a.test", "https://A.test", true},
+		{"https://a.test", "https://a.test:443", true},
+		{"https://a.test:443", "https://a.test", true},
+		{"http://a.test", "http://a.test:80", true},
+		{"http://a.test", "https://a.test", true},
+		{"http://a.test:5000", "https://a.test:5000", true},
+		{"https://[::1]", "https://[::1]:443", true},
+		{"https://[::443]", "https://[::]", false},
+		{"https://a.test", "http://a.test", false},
+		{"https://a.test:443", "http://a.test:443", false},
+		{"https://a.test", "https://a.test:80", false},
+		{"https://a.test", "https://a.test:5000", false},
+		{"https://a.test:1443", "https://a.test:1", false},
+		{"https://a.test", "https://b.a.test", false},
+	} {
+		first, err := url.Parse(test.first)
+		now, err2 := url.Parse(test.now)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if got := sameHost(first, now); got != test.same {
+			t.Errorf("%s leads to %s: the same is %v", test.first, test.now, got)
 		}
 	}
 }

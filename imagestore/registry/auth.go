@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 )
 
@@ -119,19 +118,4 @@ func (b bearer) Authorize(_ context.Context, req *http.Request) error {
 // AddResponses has no second token to offer.
 func (b bearer) AddResponses(context.Context, []*http.Response) error {
 	return errdefs.ErrNotImplemented
-}
-
-// homebound keeps what a request to one host shows from the hosts that it is redirected to. net/http takes the Authorization header along to
-// other ports and subdomains of a host; whoever serves those needn't be the registry.
-type homebound struct {
-	docker.Authorizer
-	host string
-}
-
-// Authorize is called before each request, and for a redirect (then with the response that redirects) after the headers were copied.
-func (h homebound) Authorize(ctx context.Context, req *http.Request) error {
-	if req.Response != nil && !strings.EqualFold(req.URL.Host, h.host) {
-		req.Header.Del("Authorization")
-	}
-	return h.Authorizer.Authorize(ctx, req)
 }

@@ -199,7 +199,6 @@ func (c *Client) newHost(rh docker.RegistryHost, creds credentials, ref referenc
 	if creds.bearer != "" && creds.allows(rh.Host) {
 		rh.Authorizer = bearer{creds}
 	}
-	rh.Authorizer = homebound{rh.Authorizer, rh.Host}
 	only := func(string) ([]docker.RegistryHost, error) { return []docker.RegistryHost{rh}, nil }
 	headers := http.Header{"User-Agent": {c.UserAgent}}
 	return host{
