@@ -35,9 +35,7 @@ func (t *abroad) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections is what http.Client asks of its transport.
 func (t *abroad) CloseIdleConnections() {
-	if closer, can := t.next.(interface{ CloseIdleConnections() }); can {
-		closer.CloseIdleConnections()
-	}
+	(&http.Client{Transport: t.next}).CloseIdleConnections()
 }
 
 // firstOf is the request that redirections began with.

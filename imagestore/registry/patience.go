@@ -109,9 +109,7 @@ func (p *patient) giveUp(resp *http.Response, named bool, wait time.Duration) (*
 
 // CloseIdleConnections is what http.Client asks of its transport.
 func (p *patient) CloseIdleConnections() {
-	if closer, can := p.next.(interface{ CloseIdleConnections() }); can {
-		closer.CloseIdleConnections()
-	}
+	(&http.Client{Transport: p.next}).CloseIdleConnections()
 }
 
 func isBusy(status int) bool {

@@ -83,9 +83,7 @@ func (t *spanning) resume(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections is what http.Client asks of its transport.
 func (t *spanning) CloseIdleConnections() {
-	if closer, can := t.next.(interface{ CloseIdleConnections() }); can {
-		closer.CloseIdleConnections()
-	}
+	(&http.Client{Transport: t.next}).CloseIdleConnections()
 }
 
 // meant tells a request for the blob, and what it was redirected to, from one for a token that it needs.
