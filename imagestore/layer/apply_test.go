@@ -131,16 +131,18 @@ func TestRootReplacedEntries(t *testing.T) {
 	}
 }
 
+// rawCapability is CAP_NET_BIND_SERVICE, effective, as the attribute has it (capabilities(7)).
+const rawCapability = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
 func TestRootMetadata(t *testing.T) {
 	needRoot(t)
 	when := time.Unix(1_234_567_890, 123_000_000)
-	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 	full := func(name string, kind byte, mode int64) entry {
 		return entry{tar.Header{Name: name, Typeflag: kind, Mode: mode, Uid: 1000, Gid: 2000, ModTime: when, Format: tar.FormatPAX,
 			PAXRecords: map[string]string{paxXattr + "user.note": "hello", paxXattr + "trusted.overlay.opaque": "y"}}, ""}
 	}
 	suid := full("suid", tar.TypeReg, 0o6755)
-	suid.PAXRecords[paxXattr+"security.capability"] = capability
+	suid.PAXRecords[paxXattr+capabilityXattr] = rawCapability
 	link := full("link", tar.TypeSymlink, 0o777)
 	link.Linkname = "suid"
 	null := full("null", tar.TypeChar, 0o666)
@@ -164,7 +166,7 @@ func TestRootMetadata(t *testing.T) {
 		t.Errorf("a file took the group of its directory: %d", st.Gid)
 	}
 	value := make([]byte, 64)
-	for attr, want := range map[string]string{"user.note": "hello", "security.capability": capability} {
+	for attr, want := range map[string]string{"user.note": "hello", capabilityXattr: rawCapability} {
 		n, err := unix.Getxattr(filepath.Join(dir, "suid"), attr, value)
 		if err != nil || string(value[:n]) != want {
 			t.Errorf("%s: %q, %v", attr, value[:max(n, 0)], err)

@@ -90,6 +90,30 @@ func TestRootWriteChanges(t *testing.T) {
 	}
 }
 
+// TestRootWriteChangesCapability: what a program of the container may do it may after the way through the archive, by each of its names.
+func TestRootWriteChangesCapability(t *testing.T) {
+	needRoot(t)
+	dir := upper(t, "ping", "plain")
+	if err := errors.Join(unix.Setxattr(dir+"/ping", capabilityXattr, []byte(rawCapability), 0), os.Link(dir+"/ping", dir+"/same")); err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if err := WriteChanges(t.Context(), dir, &buf); err != nil {
+		t.Fatal(err)
+	}
+	to, _, err := unpackTar(t, buf.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"ping": rawCapability, "same": rawCapability, "plain": ""} {
+		value := make([]byte, 100)
+		n, err := unix.Getxattr(filepath.Join(to, name), capabilityXattr, value)
+		if want == "" && err != unix.ENODATA || want != "" && (err != nil || string(value[:n]) != want) {
+			t.Errorf("%s: %q, %v", name, value[:max(n, 0)], err)
+		}
+	}
+}
+
 // acting is a writer that does something when it is given a text for the first time: what another process does meanwhile.
 type acting struct {
 	bytes.Buffer
