@@ -63,10 +63,7 @@ func WriteSparse(path string, content []byte) error {
 // Mount mounts the ext4 in a file, through a loop device that goes with the mount.
 func Mount(image, at string) error { return mount("ext4", image, at, 0, "") }
 
-// MountWith is Mount with options of ext4(5).
-func MountWith(options, image, at string) error { return mount("ext4", image, at, 0, options) }
-
-// MountAs is MountWith for what FormatAs made.
+// MountAs is Mount for another file system, with options of its own (ext4(5), xfs(5), btrfs(5)).
 func MountAs(fstype, options, image, at string) error { return mount(fstype, image, at, 0, options) }
 
 // MountDirect is Mount for measuring: what is written isn't cached twice. The file's own file system must be able to (open(2), O_DIRECT).
