@@ -53,6 +53,15 @@ func counted(t *testing.T, d *harness.Daemon, pod *harness.Pod, name string) *ha
 	return c
 }
 
+// checkpointTo checkpoints a container to an archive of its own.
+func checkpointTo(t *testing.T, d *harness.Daemon, c *harness.Container) string {
+	t.Helper()
+	location := filepath.Join(t.TempDir(), "checkpoint.tar")
+	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
+	check(t, err)
+	return location
+}
+
 // moves waits until a counter has gone on.
 func moves(d *harness.Daemon, c *harness.Container) {
 	before := c.Exec("tail -n 1 /var/own/count")

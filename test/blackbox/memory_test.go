@@ -34,7 +34,7 @@ func TestRootPullMemory(t *testing.T) {
 		server.ServeFiles(host, dir)
 	}
 	d := harness.Start(t, harness.Options{Registry: server})
-	before := memoryOf(t, d, "VmHWM:")
+	before := memoryOf(t, d.PID(), "VmHWM:")
 	var pulls sync.WaitGroup
 	for _, ref := range []string{"one.test/large:1", "two.test/large:1"} {
 		pulls.Go(func() {
@@ -44,17 +44,17 @@ func TestRootPullMemory(t *testing.T) {
 		})
 	}
 	pulls.Wait()
-	most := memoryOf(t, d, "VmHWM:")
-	t.Logf("the daemon has %.0f MB at most, %.0f before", most/1e6, before/1e6)
+	most := memoryOf(t, d.PID(), "VmHWM:")
+	t.Logf("the daemon has %.0f MB at most, %.0f before", float64(most)/1e6, float64(before)/1e6)
 	if most > mostPullMemory {
-		t.Errorf("the daemon had %.0f MB while it pulled", most/1e6)
+		t.Errorf("the daemon had %.0f MB while it pulled", float64(most)/1e6)
 	}
 }
 
-// memoryOf reads a line of the daemon's /proc/PID/status (proc_pid_status(5)), in bytes.
-func memoryOf(t *testing.T, d *harness.Daemon, name string) float64 {
+// memoryOf reads a line of /proc/PID/status (proc_pid_status(5)), in bytes.
+func memoryOf(t *testing.T, pid int, name string) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID()))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	check(t, err)
 	_, rest, found := strings.Cut(string(status), name)
 	if !found {
@@ -62,5 +62,5 @@ func memoryOf(t *testing.T, d *harness.Daemon, name string) float64 {
 	}
 	kib, err := strconv.Atoi(strings.Fields(rest)[0])
 	check(t, err)
-	return float64(kib) * 1024
+	return kib << 10
 }

@@ -27,7 +27,7 @@ func probes(t *testing.T) int {
 	return n
 }
 
-// holdings are what a process has open, how many threads, and its memory in kilobytes.
+// holdings are what a process has open, how many threads, and its memory in bytes.
 type holdings struct{ files, threads, memory int }
 
 func holdingsOf(t *testing.T, pid int) holdings {
@@ -37,12 +37,7 @@ func holdingsOf(t *testing.T, pid int) holdings {
 		check(t, err)
 		return len(entries)
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	check(t, err)
-	_, rss, _ := strings.Cut(string(status), "VmRSS:")
-	memory, err := strconv.Atoi(strings.Fields(rss)[0])
-	check(t, err)
-	return holdings{count("fd"), count("task"), memory}
+	return holdings{count("fd"), count("task"), memoryOf(t, pid, "VmRSS:")}
 }
 
 // cgroupsBelow counts the control groups in that of a container.
@@ -68,9 +63,9 @@ func cgroupsBelow(t *testing.T, c *harness.Container) int {
 	return n
 }
 
-// memoryGrowth is what the memory of a process may be more after the probes, in kilobytes: a garbage collector's heap
+// memoryGrowth is what the memory of a process may be more after the probes, in bytes: a garbage collector's heap
 // swings. Of 10,000 probes a leak of one kilobyte each is more.
-const memoryGrowth = 8 << 10
+const memoryGrowth = 8 << 20
 
 // TestRootProbesLeakNothing makes execs as kubelet's probes do: most succeed, some
 // fail, some time out, some leave a child that keeps their output open.

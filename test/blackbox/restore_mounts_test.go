@@ -30,9 +30,7 @@ func TestRootRestoreMountsBelowVolumes(t *testing.T) {
 	d.Eventually("the first line", func() bool { return strings.Contains(c.Output("stdout"), "line 1") })
 	want(t, "the disk's label", c.Exec("cat '/data/deep/a disk/label'"), "old")
 	had := c.Exec(mounts)
-	location := filepath.Join(t.TempDir(), "counts.tar")
-	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
-	check(t, err)
+	location := checkpointTo(t, d, c)
 	pod.Stop()
 	pod.Remove()
 
@@ -50,10 +48,9 @@ func TestRootRestoreMountsBelowVolumes(t *testing.T) {
 	check(t, unix.Unmount(sub, 0))
 	check(t, os.Remove(sub))
 	check(t, os.Symlink("/etc", sub))
-	astray := config
-	astray.Metadata.Name = "astray"
-	refused := there.Create(astray)
-	_, err = d.Runtime.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: refused.ID})
+	config.Metadata.Name = "astray"
+	refused := there.Create(config)
+	_, err := d.Runtime.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: refused.ID})
 	wantError(t, err, codes.FailedPrecondition, "/data/deep/a disk")
 	want(t, "state of a container whose restore failed", refused.Status().State, cri.ContainerState_CONTAINER_EXITED)
 }

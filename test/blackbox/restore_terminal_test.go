@@ -1,14 +1,11 @@
 package blackbox
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/berth-runtime/berth/test/harness"
 )
 
 // A shell on a terminal goes on after a checkpoint, and on the terminal of the container that is restored, with what it was told and the
@@ -51,13 +48,4 @@ func TestRootRestoreTerminal(t *testing.T) {
 	config.Tty, config.Metadata.Name = false, "without"
 	_, err := d.Runtime.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: there.ID, Config: config, SandboxConfig: there.Config})
 	wantError(t, err, codes.FailedPrecondition, "terminal")
-}
-
-// checkpointTo checkpoints a container to an archive of its own.
-func checkpointTo(t *testing.T, d *harness.Daemon, c *harness.Container) string {
-	t.Helper()
-	location := filepath.Join(t.TempDir(), "checkpoint.tar")
-	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
-	check(t, err)
-	return location
 }

@@ -41,9 +41,7 @@ func checkpointed(t *testing.T, d *harness.Daemon) (config *cri.ContainerConfig,
 	c := pod.Run(config)
 	d.Eventually("the third line", func() bool { return strings.Contains(c.Output("stdout"), "line 3") })
 	origin.mounts = c.Exec(mounts)
-	location := filepath.Join(t.TempDir(), "counts.tar")
-	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
-	check(t, err)
+	location := checkpointTo(t, d, c)
 	text := ""
 	for name, content := range entries(t, location) {
 		if name == metadata.RootFsDiffTar {
@@ -53,8 +51,9 @@ func checkpointed(t *testing.T, d *harness.Daemon) (config *cri.ContainerConfig,
 		}
 	}
 	lines := strings.Fields(text)
-	origin.counted, err = strconv.Atoi(lines[len(lines)-1])
+	counted, err := strconv.Atoi(lines[len(lines)-1])
 	check(t, err)
+	origin.counted = counted
 	pod.Stop()
 	pod.Remove()
 	config.Image.Image = location
@@ -228,9 +227,7 @@ func TestRootRestoreOthersArchive(t *testing.T) {
 	pod := d.RunPod(d.PodConfig("origin"))
 	config := harness.ContainerConfig("sleeps", harness.Sleep)
 	c := pod.Run(config)
-	location := filepath.Join(t.TempDir(), "sleeps.tar")
-	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
-	check(t, err)
+	location := checkpointTo(t, d, c)
 	const bare = "rm -rf rootfs-diff.tar checkpoint/external.json"
 	for name, w := range map[string]struct{ script, left string }{
 		"removes": {bare + `; echo '["/etc/group", "/bin/true"]' > deleted.files`, "gone"},
@@ -243,7 +240,7 @@ func TestRootRestoreOthersArchive(t *testing.T) {
 		want(t, name+": its neighbour", restored.Exec("test -e /etc/passwd && echo there || echo gone"), "there")
 	}
 	config.Metadata.Name, config.Image.Image = "torn", rewritten(t, location, "echo '{' > deleted.files")
-	_, err = d.Runtime.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
+	_, err := d.Runtime.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.ID, Config: config, SandboxConfig: pod.Config})
 	wantError(t, err, codes.InvalidArgument, "deleted.files")
 }
 
@@ -385,9 +382,7 @@ func TestRootRestoreServer(t *testing.T) {
 		return from
 	}
 	client := asker(1)
-	location := filepath.Join(t.TempDir(), "web.tar")
-	_, err := d.Runtime.CheckpointContainer(t.Context(), &cri.CheckpointContainerRequest{ContainerId: c.ID, Location: location})
-	check(t, err)
+	location := checkpointTo(t, d, c)
 	want(t, "answer after the checkpoint", ask(pod.IP()), "hello from origin\n")
 	want(t, "the connection that asked", asker(2), client)
 
