@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/imagestore"
@@ -81,7 +82,8 @@ var outcomes = []outcome{
 
 // toStatus gives an error its gRPC code. Errors that have one (of gRPC itself)
 // keep it; an error without a row is Unknown, and never NotFound: a stray ENOENT
-// must not look like "already gone".
+// must not look like "already gone". The message is one line, as clients print it:
+// errors that were joined have one each.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -89,12 +91,13 @@ func toStatus(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
+	message := strings.ReplaceAll(err.Error(), "\n", "; ")
 	for _, o := range outcomes {
 		if errors.Is(err, o.sentinel) {
-			return status.Error(o.code, o.prefix+err.Error())
+			return status.Error(o.code, o.prefix+message)
 		}
 	}
-	return status.Error(codes.Unknown, err.Error())
+	return status.Error(codes.Unknown, message)
 }
 
 // clients says whether the client alone can mend what toStatus made a status of, or

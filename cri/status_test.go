@@ -92,6 +92,9 @@ func TestToStatus(t *testing.T) {
 		// A file that is missing isn't a container that is gone.
 		{fmt.Errorf("open: %w", os.ErrNotExist), codes.Unknown, "open: file does not exist"},
 		{errors.New("not found"), codes.Unknown, "not found"},
+		// Joined errors are one line, with the prefix once.
+		{errors.Join(imagestore.ErrUnavailable, errors.New("b")), codes.Unknown, "RegistryUnavailable: " + imagestore.ErrUnavailable.Error() + "; b"},
+		{errors.Join(errors.New("a"), errors.New("b")), codes.Unknown, "a; b"},
 		{status.Error(codes.Unimplemented, "later"), codes.Unimplemented, "later"},
 	} {
 		got := status.Convert(toStatus(c.err))

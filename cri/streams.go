@@ -13,7 +13,7 @@ import (
 type Streams interface {
 	Exec(container string, command []string, w stream.Wanted) (url string, err error)
 	Attach(container string, w stream.Wanted) (url string, err error)
-	PortForward(pod string, ports []int32) (url string, err error)
+	PortForward(pod, uid string, ports []int32) (url string, err error)
 }
 
 // streamCalls give the addresses of streams.
@@ -77,7 +77,11 @@ func (s *streamCalls) PortForward(_ context.Context, req *v1.PortForwardRequest)
 	if err != nil {
 		return nil, err
 	}
-	url, err := s.streams.PortForward(id, req.Port)
+	pod, _, err := s.pods.Pod(id)
+	if err != nil {
+		return nil, err
+	}
+	url, err := s.streams.PortForward(id, pod.Config.Metadata.UID, req.Port)
 	if err != nil {
 		return nil, err
 	}

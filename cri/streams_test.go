@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-runtime/berth/cri/stream"
 	"github.com/berth-runtime/berth/sandbox"
+	"github.com/berth-runtime/berth/sandbox/spec"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -28,13 +29,13 @@ func (f *fakeStreams) Attach(container string, w stream.Wanted) (string, error) 
 	return "http://attach", f.err
 }
 
-func (f *fakeStreams) PortForward(pod string, ports []int32) (string, error) {
-	f.calls = append(f.calls, []any{"portforward", pod, ports})
+func (f *fakeStreams) PortForward(pod, uid string, ports []int32) (string, error) {
+	f.calls = append(f.calls, []any{"portforward", pod, uid, ports})
 	return "http://portforward", f.err
 }
 
 func TestStreamURLs(t *testing.T) {
-	rooms, streams := &fakeRooms{}, &fakeStreams{}
+	rooms, streams := &fakeRooms{pods: []*sandbox.PodInfo{{ID: "full-p", Config: &spec.Pod{Metadata: spec.PodMetadata{UID: "u1"}}}}}, &fakeStreams{}
 	s := newRuntimeService(Config{}, Parts{Pods: rooms, Containers: rooms, Streams: streams}, time.Now, t.Context())
 	exec, err := s.Exec(t.Context(), &v1.ExecRequest{ContainerId: "c", Cmd: []string{"sh"}, Tty: true, Stdin: true, Stdout: true})
 	if err != nil || exec.Url != "http://exec" {
@@ -51,7 +52,7 @@ func TestStreamURLs(t *testing.T) {
 	want := []any{
 		[]any{"exec", "full-c", []string{"sh"}, stream.Wanted{TTY: true, Stdin: true, Stdout: true}},
 		[]any{"attach", "full-c", stream.Wanted{Stderr: true}},
-		[]any{"portforward", "full-p", []int32{80}},
+		[]any{"portforward", "full-p", "u1", []int32{80}},
 	}
 	if !reflect.DeepEqual(streams.calls, want) {
 		t.Errorf("calls %v", streams.calls)

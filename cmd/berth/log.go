@@ -3,10 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/sirupsen/logrus"
-	"k8s.io/klog/v2"
 )
 
 // logConfig is the [log] table.
@@ -44,16 +42,6 @@ func newLogger(c logConfig, out io.Writer) *logrus.Logger {
 	} else {
 		log.SetFormatter(&logrus.TextFormatter{TimestampFormat: stamp, FullTimestamp: true})
 	}
-	// What Kubernetes' libraries say of clients, who are told it too.
-	klog.LogToStderr(false)
-	klog.SetOutput(libraryLog{log})
+	log.AddHook(oneLine{})
 	return log
-}
-
-// libraryLog is where klog writes.
-type libraryLog struct{ log *logrus.Logger }
-
-func (l libraryLog) Write(text []byte) (int, error) {
-	l.log.WithFields(logrus.Fields{"op": "stream", "error": strings.TrimSpace(string(text))}).Debug("client's stream failed")
-	return len(text), nil
 }

@@ -25,7 +25,9 @@ func newServeCommand(flags *configFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, newLogger(cfg.Log, cmd.ErrOrStderr()))
+			log := newLogger(cfg.Log, cmd.ErrOrStderr())
+			catchLibraries(log)
+			return serve(cmd.Context(), cfg, log)
 		},
 	}
 }

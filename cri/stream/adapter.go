@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
@@ -20,6 +21,19 @@ func (e exitError) String() string  { return e.Error() }
 func (e exitError) Exited() bool    { return true }
 func (e exitError) ExitStatus() int { return int(e) }
 
+// lineError is an error on one line: errors that were joined have one each, and clients print what they get.
+type lineError struct{ error }
+
+func (e lineError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e lineError) Unwrap() error { return e.error }
+
+func onOneLine(err error) error {
+	if err == nil {
+		return nil
+	}
+	return lineError{err}
+}
+
 // adapter is the Runtime as cri-streaming calls it.
 type adapter struct{ s *Server }
 
@@ -31,12 +45,12 @@ func (a *adapter) ExecInContainer(ctx context.Context, _, _, container string, c
 
 // AttachContainer is of remotecommand.Attacher.
 func (a *adapter) AttachContainer(ctx context.Context, _, _, container string, in io.Reader, out, errout io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
-	return a.s.runtime.Attach(ctx, container, streams(ctx, in, out, errout, tty, resize))
+	return a.s.join(ctx, container, streams(ctx, in, out, errout, tty, resize))
 }
 
 // PortForward is of portforward.PortForwarder.
 func (a *adapter) PortForward(ctx context.Context, pod, _ string, port int32, stream io.ReadWriteCloser) error {
-	return a.s.runtime.PortForward(ctx, pod, port, stream)
+	return onOneLine(a.s.runtime.PortForward(ctx, pod, port, stream))
 }
 
 // streams leaves out what is nil: an interface with a nil pointer in it is not nil.

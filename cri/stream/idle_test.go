@@ -42,7 +42,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 			return streams["stdin"], streams["stdout"]
 		},
 		"port-forward over SPDY": func(t *testing.T) (io.Writer, io.Reader) {
-			conn, err := spdySession(must(t)(s.PortForward("p1", nil)), nil, "portforward.k8s.io")
+			conn, err := spdySession(must(t)(s.PortForward("p1", "u1", nil)), nil, "portforward.k8s.io")
 			if err != nil {
 				t.Fatal(err)
 			}

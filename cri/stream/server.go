@@ -43,8 +43,8 @@ type (
 		wanted    Wanted
 	}
 	forwardRequest struct {
-		pod   string
-		ports []int32
+		pod, uid string
+		ports    []int32
 	}
 )
 
@@ -137,9 +137,9 @@ func (s *Server) Attach(container string, w Wanted) (string, error) {
 }
 
 // PortForward returns the URL of a session with a pod's ports. Over SPDY the client
-// names them, and ports may be empty.
-func (s *Server) PortForward(pod string, ports []int32) (string, error) {
-	return s.url("portforward", forwardRequest{pod, ports})
+// names them, and ports may be empty. uid is Kubernetes' for the pod, which errors name too.
+func (s *Server) PortForward(pod, uid string, ports []int32) (string, error) {
+	return s.url("portforward", forwardRequest{pod, uid, ports})
 }
 
 func (s *Server) url(kind string, request any) (string, error) {
@@ -187,7 +187,7 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, in execRequest) {
 
 func (s *Server) attach(w http.ResponseWriter, r *http.Request, in attachRequest) {
 	if isV5(r) {
-		s.serveV5(w, r, in.wanted, func(st sandbox.Streams) error { return s.runtime.Attach(r.Context(), in.container, st) })
+		s.serveV5(w, r, in.wanted, func(st sandbox.Streams) error { return s.join(r.Context(), in.container, st) })
 		return
 	}
 	remotecommand.ServeAttach(w, r, &adapter{s}, "", "", in.container, options(in.wanted),
@@ -196,7 +196,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request, in attachRequest
 
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, in forwardRequest) {
 	session := func(w http.ResponseWriter, r *http.Request) {
-		portforward.ServePortForward(w, r, &adapter{s}, in.pod, "", &portforward.V4Options{Ports: in.ports},
+		portforward.ServePortForward(w, r, &adapter{s}, in.pod, in.uid, &portforward.V4Options{Ports: in.ports},
 			time.Duration(s.cfg.IdleTimeout), creationTime, portforward.SupportedProtocols)
 	}
 	if isTunnel(r) {
@@ -212,7 +212,12 @@ func (s *Server) run(ctx context.Context, in execRequest, st sandbox.Streams) er
 	if err == nil && code != 0 {
 		return exitError(code)
 	}
-	return err
+	return onOneLine(err)
+}
+
+// join attaches.
+func (s *Server) join(ctx context.Context, container string, st sandbox.Streams) error {
+	return onOneLine(s.runtime.Attach(ctx, container, st))
 }
 
 func options(w Wanted) *remotecommand.Options {

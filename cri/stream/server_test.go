@@ -43,7 +43,7 @@ func (f *fakeRuntime) Exec(_ context.Context, container string, command []string
 	case "seven":
 		return 7, nil
 	case "fail":
-		return 0, errors.New("no such container")
+		return 0, errors.Join(errors.New("no such container"), errors.New("nor its name"))
 	}
 	return 0, nil
 }
@@ -56,7 +56,7 @@ func (f *fakeRuntime) Attach(ctx context.Context, container string, s sandbox.St
 // PortForward repeats, but for port 1, where nobody is.
 func (f *fakeRuntime) PortForward(_ context.Context, pod string, port int32, client io.ReadWriteCloser) error {
 	if port == 1 {
-		return errors.New("connection refused")
+		return errors.Join(errors.New("connection refused"), errors.New("there too"))
 	}
 	fmt.Fprintf(client, "%s %d: ", pod, port)
 	_, _ = io.Copy(client, client)
@@ -182,7 +182,7 @@ func TestAttachTerminalOverSPDY(t *testing.T) {
 // TestPortForwardOverSPDY has one connection fail among others of a session.
 func TestPortForwardOverSPDY(t *testing.T) {
 	s := serving(t, DefaultConfig(), &fakeRuntime{})
-	conn, err := spdySession(must(t)(s.PortForward("p1", nil)), nil, "portforward.k8s.io")
+	conn, err := spdySession(must(t)(s.PortForward("p1", "u1", nil)), nil, "portforward.k8s.io")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestPortForwardOverSPDY(t *testing.T) {
 func forwards(t *testing.T, conn httpstream.Connection) {
 	t.Helper()
 	for i, c := range []struct{ port, want, wantError string }{
-		{"80", "p1 80: hello", ""}, {"1", "", "connection refused"}, {"81", "p1 81: hello", ""},
+		{"80", "p1 80: hello", ""}, {"1", "", "to pod p1, uid u1: connection refused; there too"}, {"81", "p1 81: hello", ""},
 	} {
 		header := http.Header{"Port": {c.port}, "Requestid": {fmt.Sprint(i)}, "Streamtype": {"error"}}
 		errs, err := conn.CreateStream(header)
@@ -262,7 +262,7 @@ func TestExecOverWebSocketV5(t *testing.T) {
 		"zero": {Status: "Success"},
 		"seven": {Status: "Failure", Reason: "NonZeroExitCode", Message: "command terminated with non-zero exit code: exit code 7",
 			Details: &details{Causes: []cause{{Type: "ExitCode", Message: "7"}}}},
-		"fail": {Status: "Failure", Reason: "InternalError", Message: "no such container", Code: 500},
+		"fail": {Status: "Failure", Reason: "InternalError", Message: "no such container; nor its name", Code: 500},
 	} {
 		ws := webSession(t, must(t)(s.Exec("c1", []string{command}, Wanted{Stdin: true, Stdout: true})), "v5.channel.k8s.io")
 		send(t, ws, 0, "input")

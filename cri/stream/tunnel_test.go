@@ -24,7 +24,7 @@ func tunnelSession(t *testing.T, url string) *websocket.Conn {
 
 func TestPortForwardInTunnel(t *testing.T) {
 	s := serving(t, DefaultConfig(), &fakeRuntime{})
-	conn, err := spdy.NewClientConnection(tunnelSession(t, must(t)(s.PortForward("p1", nil))))
+	conn, err := spdy.NewClientConnection(tunnelSession(t, must(t)(s.PortForward("p1", "u1", nil))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestPortForwardInTunnel(t *testing.T) {
 // TestTunnelEnds: the session ends with its client, and with what isn't SPDY.
 func TestTunnelEnds(t *testing.T) {
 	s := serving(t, DefaultConfig(), &fakeRuntime{})
-	ws := tunnelSession(t, must(t)(s.PortForward("p1", nil)))
+	ws := tunnelSession(t, must(t)(s.PortForward("p1", "u1", nil)))
 	if _, err := ws.Write(bytes.Repeat([]byte{0xff}, 4096)); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestTunnelEnds(t *testing.T) {
 // TestForwardRefusesOtherProtocols: none but the tunnel and cri-streaming's own are served.
 func TestForwardRefusesOtherProtocols(t *testing.T) {
 	s := serving(t, DefaultConfig(), &fakeRuntime{})
-	req, err := http.NewRequest(http.MethodGet, must(t)(s.PortForward("p1", nil)), nil)
+	req, err := http.NewRequest(http.MethodGet, must(t)(s.PortForward("p1", "u1", nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
