@@ -60,5 +60,5 @@ func (sn *snapshotter) applyChanges(ctx context.Context, key, path string) error
 	if err != nil {
 		return err
 	}
-	return layer.Adopt(dir, done.Implied, sn.lowers(snap.Layers))
+	return sn.adoptDirs(dir, done.Implied, snap)
 }

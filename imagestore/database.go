@@ -43,6 +43,8 @@ type layerRecord struct {
 	Origin  bool  `json:"origin,omitempty"`
 	// Opaque: the layers below are not to be seen.
 	Opaque bool `json:"opaque,omitempty"`
+	// Format is what the layer is here: formatDirectory, formatErofs.
+	Format string `json:"format,omitempty"`
 }
 
 // database is images.db.

@@ -15,6 +15,7 @@ type dirs struct {
 	bin  bin
 
 	making sync.Map // directories in staging and unpacking that somebody is at
+	mounts mounts   // of layers that are files
 }
 
 func (d *dirs) layerDir(chain string) string { return d.place("layers", chain) }
@@ -29,6 +30,7 @@ func (d *dirs) originFile(chain string) string { return d.place("origins", chain
 
 // throwLayer deletes what is on the disk of a layer.
 func (d *dirs) throwLayer(chain string) error {
+	defer d.mounts.forget(chain) // at last: until the file is gone, somebody could mount it again
 	return errors.Join(d.bin.throw(d.layerDir(chain)), d.bin.throw(d.originFile(chain)), d.bin.throw(d.blobFile(chain)))
 }
 

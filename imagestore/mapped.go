@@ -57,7 +57,7 @@ func (r *roots) MountMapped(key string, users *os.File, label string) (*os.File,
 // CheckMapping tries whether images can be mounted in a user namespace: whether the kernel, and the file system that the store is on, let it.
 // It mounts what the store has anyhow, and lets go of it.
 func (r *roots) CheckMapping(users *os.File) error {
-	file, err := r.mountView([]string{filepath.Join(r.root, "layers"), filepath.Join(r.root, mountpoints)}, users)
+	file, err := r.mountView(overlay.Directories(filepath.Join(r.root, "layers"), filepath.Join(r.root, mountpoints)), users)
 	if err != nil {
 		return fmt.Errorf("map a mount of the image store: %w", err)
 	}
@@ -65,7 +65,7 @@ func (r *roots) CheckMapping(users *os.File) error {
 }
 
 // mountView mounts layers read-only.
-func (r *roots) mountView(lowers []string, users *os.File) (*os.File, error) {
+func (r *roots) mountView(lowers []overlay.Lower, users *os.File) (*os.File, error) {
 	if len(lowers) == 1 { // overlayfs wants two
 		return r.mounter.Bind(lowers[0], users)
 	}

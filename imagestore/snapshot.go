@@ -163,24 +163,20 @@ func (sn *snapshotter) place(snap *snapshot) (string, error) {
 
 // adopt gives the upper's root, which is what a container sees as /, what the image says of it.
 func (sn *snapshotter) adopt(dir string, snap *snapshot) error {
-	if err := layer.Adopt(filepath.Join(dir, "fs"), []string{""}, sn.lowers(snap.Layers)); err != nil {
+	if err := sn.adoptDirs(filepath.Join(dir, "fs"), []string{""}, snap); err != nil {
 		return err
 	}
 	return give(filepath.Join(dir, "fs"), snap.ids)
 }
 
-// lowers are the directories of an image's layers, the top one first, as far down as anything is to be seen of them.
-func (cat *catalog) lowers(chains []string) []string {
-	cat.mu.Lock()
-	defer cat.mu.Unlock()
-	var dirs []string
-	for _, chain := range slices.Backward(chains) {
-		dirs = append(dirs, cat.layerDir(chain))
-		if record := cat.layers[chain]; record != nil && record.Opaque {
-			break
-		}
+// adoptDirs gives directories of a snapshot's upper what its layers say of them.
+func (cat *catalog) adoptDirs(dir string, implied []string, snap *snapshot) error {
+	lowers, release, err := cat.lowers(snap.Layers)
+	if err != nil {
+		return err
 	}
-	return dirs
+	defer release()
+	return layer.Adopt(dir, implied, reach(lowers))
 }
 
 // roots mounts snapshots and images.
@@ -207,20 +203,26 @@ func (r *roots) mountSnapshot(key string, users *os.File, fileLabel string) (*os
 	if err != nil {
 		return nil, err
 	}
+	lowers, release, err := r.lowers(snap.Layers)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	dir := r.snapshotDir(key)
-	lowers := r.lowers(snap.Layers)
 	if snap.View && fileLabel == "" {
 		return r.mountView(lowers, users)
 	}
+	o := overlay.Options{Users: users, Base: r.root, Label: fileLabel}
 	if snap.View {
-		return r.mounter.Mount(overlay.Options{Lowers: append(lowers, filepath.Join(dir, nothing)), Users: users, Base: r.root, Label: fileLabel})
+		o.Lowers = append(lowers, overlay.Lower{Path: filepath.Join(dir, nothing)})
+		return r.mounter.Mount(o)
 	}
-	lowers = append(lowers, filepath.Join(r.root, mountpoints))
 	if err := label(filepath.Join(dir, "fs"), fileLabel); err != nil {
 		return nil, err
 	}
-	return r.mounter.Mount(overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "fs"),
-		Work: filepath.Join(dir, "work"), Volatile: true, Users: users, Base: r.root, Label: fileLabel})
+	o.Lowers = append(lowers, overlay.Lower{Path: filepath.Join(r.root, mountpoints)})
+	o.Upper, o.Work, o.Volatile = filepath.Join(dir, "fs"), filepath.Join(dir, "work"), true
+	return r.mounter.Mount(o)
 }
 
 // label gives the root of a writable layer an SELinux label, which what is made there inherits: the kernel asks for
@@ -254,7 +256,12 @@ func (r *roots) MountImage(imageID string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount image: %w", err)
 	}
-	file, err := r.mountView(r.lowers(img.layers), nil)
+	lowers, release, err := r.lowers(img.layers)
+	if err != nil {
+		return nil, fmt.Errorf("mount image %s: %w", img.ID, err)
+	}
+	defer release()
+	file, err := r.mountView(lowers, nil)
 	if err != nil {
 		return nil, fmt.Errorf("mount image %s: %w", img.ID, err)
 	}

@@ -134,6 +134,7 @@ func (s *Store) Close() error {
 	s.meter.close()
 	s.flights.stop()
 	s.dropSpare()
+	s.mounts.close()
 	s.bin.wait()
 	if s.projects != nil {
 		return errors.Join(s.projects.Close(), s.db.close())

@@ -12,6 +12,10 @@
 // are opened below it and given to overlayfs by descriptor (Linux 6.15 takes those of a detached mount; on older ones the idmapped mount
 // covers that directory in the thread's mount namespace). Overlayfs takes mapped layers since Linux 5.19.
 //
+// A layer may also be a mount of its own, attached nowhere, given by descriptor (Linux 6.15); in a user namespace it has a mapped clone of
+// its own. Files of such layers are on as many file systems: with xino=on all of a container's files show one device, and a file that is copied up
+// keeps its number. The numbers need 64 bits then.
+//
 // Not its concern: what is in the directories, who they belong to, and removing them.
 //
 // Options: index=off and metacopy=off, so that a layer below can be shared by mounts and never trusts an attribute of an image;

@@ -14,6 +14,9 @@ import (
 // mountByString is for kernels without "lowerdir+". It runs in a thread of its own, which ends with it: its mount namespace and working
 // directory are the thread's alone.
 func mountByString(o Options) (file *os.File, err error) {
+	if o.detached() { // there is nothing that names them in the thread's mount namespace
+		return nil, fmt.Errorf("layer on a mount of its own: %w", errors.ErrUnsupported)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -55,7 +58,7 @@ func mountInThread(o Options) (*os.File, error) {
 	if o.Upper == "" {
 		flags = unix.MS_RDONLY
 	}
-	at := o.Lowers[0] // any directory does: nobody else sees it
+	at := o.Lowers[0].Path // any directory does: nobody else sees it
 	if err := unix.Mount("berth", at, "overlay", flags, data); err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
 	}
@@ -111,7 +114,7 @@ func (s *shortNames) data(o Options) (string, error) {
 	}
 	lowers := make([]string, len(o.Lowers))
 	for i, lower := range o.Lowers {
-		lowers[i] = name(lower)
+		lowers[i] = name(lower.Path)
 	}
 	options = append(options, "lowerdir="+strings.Join(lowers, ":"))
 	return strings.Join(options, ","), errors.Join(errs...)

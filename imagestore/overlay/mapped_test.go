@@ -42,7 +42,7 @@ func TestRootMappedLayers(t *testing.T) {
 				lowers = append(lowers, lower)
 			}
 			dirs := mkdirs(t, root, "upper", "work")
-			file, err := mount(Options{Lowers: lowers, Upper: dirs[0], Work: dirs[1], Volatile: true, Users: users, Base: root})
+			file, err := mount(Options{Lowers: Directories(lowers...), Upper: dirs[0], Work: dirs[1], Volatile: true, Users: users, Base: root})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func TestRootMappedBind(t *testing.T) {
 	m := newMounter(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), "1")
-	file, err := m.Bind(dir, userns.New(t, 200000))
+	file, err := m.Bind(Lower{Path: dir}, userns.New(t, 200000))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,13 +97,13 @@ func TestRootMappedBind(t *testing.T) {
 	if st := statAt(t, file, "a"); st.Uid != 200000 {
 		t.Errorf("owner %d", st.Uid)
 	}
-	if _, err := m.Bind("/proc", userns.New(t, 200000)); err == nil || !strings.Contains(err.Error(), "/proc") || !strings.Contains(err.Error(), "idmapped") {
+	if _, err := m.Bind(Lower{Path: "/proc"}, userns.New(t, 200000)); err == nil || !strings.Contains(err.Error(), "/proc") || !strings.Contains(err.Error(), "idmapped") {
 		t.Errorf("a file system that can't be mapped: %v", err)
 	}
 }
 
 func TestMappedLayersOutsideTheBase(t *testing.T) {
-	o := Options{Lowers: []string{"/a/b", "/c"}, Users: os.Stdin, Base: "/a"}
+	o := Options{Lowers: Directories("/a/b", "/c"), Users: os.Stdin, Base: "/a"}
 	if err := o.check(); err == nil || !strings.Contains(err.Error(), "/c") {
 		t.Errorf("error %v", err)
 	}

@@ -5,24 +5,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// longest is what fsconfig(2) takes as a string, without the closing zero.
-const longest = 255
+	"github.com/berth-runtime/berth/imagestore/fscontext"
+)
 
 // Options are what an overlay mount is made of. All paths are absolute.
 type Options struct {
 	// Lowers are the layers, the top one first.
-	Lowers []string
+	Lowers []Lower
 	// Upper and Work are where changes go, on one file system. Both empty: a read-only mount, of two lowers at least.
 	Upper, Work string
 	// Volatile: what is in Upper needn't survive a crash of the machine.
 	Volatile bool
 	// Users is a user namespace through whose mapping the lowers' owners are seen; nil: as they are. Upper is never mapped: its files belong to
-	// the host's ids of the namespace's users. Base is a directory on their mount that all lowers are below; needed with Users.
+	// the host's ids of the namespace's users. Base is a directory on their mount that all lowers which are directories are below; needed with Users.
 	Users *os.File
 	Base  string
 	// Label is the SELinux label of all files of the mount (mount(8), "context="); "": their own.
@@ -30,7 +28,11 @@ type Options struct {
 }
 
 func (o Options) check() error {
-	for _, path := range append([]string{o.Upper, o.Work}, o.Lowers...) {
+	paths := []string{o.Upper, o.Work}
+	for _, lower := range o.Lowers {
+		paths = append(paths, lower.Path)
+	}
+	for _, path := range paths {
 		if path != "" && !filepath.IsAbs(path) {
 			return fmt.Errorf("path %q is not absolute", path)
 		}
@@ -46,8 +48,11 @@ func (o Options) check() error {
 		return nil
 	}
 	for _, lower := range o.Lowers {
-		if below, err := filepath.Rel(o.Base, lower); err != nil || !filepath.IsLocal(below) {
-			return fmt.Errorf("layer %s is not below %q", lower, o.Base)
+		if lower.Mount != nil {
+			continue
+		}
+		if below, err := filepath.Rel(o.Base, lower.Path); err != nil || !filepath.IsLocal(below) {
+			return fmt.Errorf("layer %s is not below %q", lower.Path, o.Base)
 		}
 	}
 	return nil
@@ -103,6 +108,9 @@ func (m *Mounter) Mount(o Options) (*os.File, error) {
 }
 
 func (m *Mounter) mount(o Options) (*os.File, error) {
+	if o.detached() {
+		return m.mountDetached(o)
+	}
 	if m.oneByOne && o.fits() {
 		file, err := m.mountByPieces(o)
 		if err == nil || o.Users == nil {
@@ -125,12 +133,12 @@ func reuse(work string) error {
 
 // fits tells whether every path can be given to fsconfig by itself.
 func (o Options) fits() bool {
-	for _, path := range append([]string{o.Upper, o.Work}, o.Lowers...) {
-		if len(path) > longest {
+	for _, lower := range o.Lowers {
+		if !fscontext.Fits(lower.Path) {
 			return false
 		}
 	}
-	return true
+	return fscontext.Fits(o.Upper) && fscontext.Fits(o.Work)
 }
 
 const labelOption = "context"
@@ -141,6 +149,9 @@ func (o Options) settings() (pairs [][2]string, flags []string) {
 	if o.Label != "" {
 		pairs = append(pairs, [2]string{labelOption, o.Label})
 	}
+	if o.detached() {
+		pairs = append(pairs, [2]string{"xino", "on"})
+	}
 	if o.Volatile && o.Upper != "" {
 		flags = []string{"volatile"}
 	}
@@ -148,76 +159,61 @@ func (o Options) settings() (pairs [][2]string, flags []string) {
 }
 
 func (m *Mounter) mountByPieces(o Options) (*os.File, error) {
-	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	fs, err := fscontext.Open("overlay")
 	if err != nil {
-		return nil, fmt.Errorf("fsopen: %w", err)
+		return nil, err
 	}
-	defer unix.Close(fs)
+	defer fs.Close()
 	pairs, flags := o.settings()
-	pairs = append([][2]string{{"source", "berth"}}, pairs...)
-	if o.Users != nil {
-		base, err := clone(o.Base, 0, o.Users)
-		if err != nil {
+	for _, pair := range append([][2]string{{"source", "berth"}}, pairs...) {
+		if err := fs.String(pair[0], pair[1]); err != nil {
 			return nil, err
 		}
-		defer base.Close()
-		if err := addMapped(fs, base, o); err != nil {
-			return nil, err
-		}
-		o.Lowers = nil
 	}
-	for _, lower := range o.Lowers {
-		pairs = append(pairs, [2]string{"lowerdir+", lower})
+	held, err := addLowers(fs, o)
+	defer func() {
+		for _, mount := range held {
+			mount.Close()
+		}
+	}()
+	if err != nil {
+		return nil, err
 	}
 	if o.Upper != "" {
-		pairs = append(pairs, [2]string{"upperdir", o.Upper}, [2]string{"workdir", o.Work})
-	}
-	for _, pair := range pairs {
-		if err := unix.FsconfigSetString(fs, pair[0], pair[1]); err != nil {
-			return nil, fmt.Errorf("set %s to %s: %w", pair[0], pair[1], explain(fs, err))
+		if err := errors.Join(fs.Path("upperdir", o.Upper), fs.Path("workdir", o.Work)); err != nil {
+			return nil, err
 		}
 	}
 	for _, flag := range flags {
-		if err := unix.FsconfigSetFlag(fs, flag); err != nil {
-			return nil, fmt.Errorf("set %s: %w", flag, explain(fs, err))
+		if err := fs.Flag(flag); err != nil {
+			return nil, err
 		}
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return nil, fmt.Errorf("create: %w", explain(fs, err))
 	}
 	attributes := 0
 	if o.Upper == "" {
 		attributes = unix.MOUNT_ATTR_RDONLY
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
-	if err != nil {
-		return nil, fmt.Errorf("fsmount: %w", explain(fs, err))
-	}
-	return os.NewFile(uintptr(fd), "overlay"), nil
+	return fs.Mount(attributes)
 }
 
-// explain adds what the kernel has to say of an error: reading the descriptor of fsopen gives a line a message, with its level
-// first ("e overlay: …").
-func explain(fs int, err error) error {
-	buf := make([]byte, 1024)
-	var said []string
-	for len(said) < 8 {
-		n, readErr := unix.Read(fs, buf)
-		if readErr != nil || n <= 0 {
-			break
+// addLowers gives an overlay its lowers, and returns the mounts made for it that the caller closes once the overlay is created, which makes
+// private copies of them (or has failed).
+func addLowers(fs *fscontext.Context, o Options) (held []*os.File, err error) {
+	if o.Users != nil {
+		return addMapped(fs, o)
+	}
+	for _, lower := range o.Lowers {
+		if err := lower.add(fs); err != nil {
+			return nil, err
 		}
-		said = append(said, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
 	}
-	if len(said) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
+	return nil, nil
 }
 
-// Bind makes a detached, read-only mount of one directory, its owners seen through the mapping of the user namespace users (nil: as they
+// Bind makes a detached, read-only mount of one layer, its owners seen through the mapping of the user namespace users (nil: as they
 // are); the caller closes it. It needs CAP_SYS_ADMIN.
-func (m *Mounter) Bind(dir string, users *os.File) (*os.File, error) {
-	file, err := clone(dir, unix.MOUNT_ATTR_RDONLY, users)
+func (m *Mounter) Bind(lower Lower, users *os.File) (*os.File, error) {
+	file, err := lower.clone(unix.MOUNT_ATTR_RDONLY, users)
 	if err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}

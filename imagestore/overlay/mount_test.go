@@ -107,7 +107,7 @@ func TestRootMountWays(t *testing.T) {
 			}
 			dirs := mkdirs(t, root, "upper", "work")
 			before := openFiles(t)
-			file, err := mount(Options{Lowers: lowers, Upper: dirs[0], Work: dirs[1], Volatile: true})
+			file, err := mount(Options{Lowers: Directories(lowers...), Upper: dirs[0], Work: dirs[1], Volatile: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func TestRootMountWays(t *testing.T) {
 			if after := openFiles(t); after != before {
 				t.Errorf("%d descriptors before, %d after", before, after)
 			}
-			readOnly, err := mount(Options{Lowers: lowers[:2]})
+			readOnly, err := mount(Options{Lowers: Directories(lowers[:2]...)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +164,7 @@ func TestRootMountAgain(t *testing.T) {
 	root := t.TempDir()
 	dirs := mkdirs(t, root, "lower", "upper", "work")
 	for range 2 {
-		file, err := m.Mount(Options{Lowers: dirs[:1], Upper: dirs[1], Work: dirs[2], Volatile: true})
+		file, err := m.Mount(Options{Lowers: Directories(dirs[:1]...), Upper: dirs[1], Work: dirs[2], Volatile: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +177,7 @@ func TestRootMountLongPaths(t *testing.T) {
 	m := newMounter(t)
 	dirs := mkdirs(t, t.TempDir(), strings.Repeat("long/", 60)+"lower", "upper", "work")
 	write(t, filepath.Join(dirs[0], "a"), "1")
-	file, err := m.Mount(Options{Lowers: dirs[:1], Upper: dirs[1], Work: dirs[2]})
+	file, err := m.Mount(Options{Lowers: Directories(dirs[:1]...), Upper: dirs[1], Work: dirs[2]})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,18 +193,18 @@ func TestRootMountErrors(t *testing.T) {
 	dirs := mkdirs(t, root, "lower", "upper", "work")
 	for name, o := range map[string]Options{
 		"no lower":            {Upper: dirs[1], Work: dirs[2]},
-		"one, read-only":      {Lowers: dirs[:1]},
-		"upper without work":  {Lowers: dirs[:1], Upper: dirs[1]},
-		"relative":            {Lowers: []string{"lower"}, Upper: dirs[1], Work: dirs[2]},
-		"missing":             {Lowers: []string{root + "/none"}, Upper: dirs[1], Work: dirs[2]},
-		"work in the upper's": {Lowers: dirs[:1], Upper: dirs[1], Work: dirs[1]},
+		"one, read-only":      {Lowers: Directories(dirs[:1]...)},
+		"upper without work":  {Lowers: Directories(dirs[:1]...), Upper: dirs[1]},
+		"relative":            {Lowers: Directories("lower"), Upper: dirs[1], Work: dirs[2]},
+		"missing":             {Lowers: Directories(root + "/none"), Upper: dirs[1], Work: dirs[2]},
+		"work in the upper's": {Lowers: Directories(dirs[:1]...), Upper: dirs[1], Work: dirs[1]},
 	} {
 		if file, err := m.Mount(o); err == nil {
 			file.Close()
 			t.Errorf("%s: mounted", name)
 		}
 	}
-	_, err := m.Mount(Options{Lowers: []string{root + "/none"}, Upper: dirs[1], Work: dirs[2]})
+	_, err := m.Mount(Options{Lowers: Directories(root + "/none"), Upper: dirs[1], Work: dirs[2]})
 	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), root+"/none") {
 		t.Errorf("got %v", err)
 	}
@@ -214,7 +214,7 @@ func TestRootBind(t *testing.T) {
 	m := newMounter(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), "1")
-	file, err := m.Bind(dir, nil)
+	file, err := m.Bind(Lower{Path: dir}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestRootBind(t *testing.T) {
 	if _, err := unix.Openat(int(file.Fd()), "b", unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600); err != unix.EROFS {
 		t.Errorf("write: %v", err)
 	}
-	if _, err := m.Bind(dir+"/none", nil); !errors.Is(err, unix.ENOENT) {
+	if _, err := m.Bind(Lower{Path: dir + "/none"}, nil); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 }
