@@ -21,6 +21,7 @@ func (t *abroad) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.next.RoundTrip(req)
 	}
 	if req.Body != nil && req.Body != http.NoBody {
+		req.Body.Close() // as http.RoundTripper must, also after an error
 		return nil, fmt.Errorf("%w: redirected to %s, which must not be shown what is for another host", ErrUnavailable, req.URL.Host)
 	}
 	bare := req.Clone(req.Context())

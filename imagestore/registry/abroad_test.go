@@ -111,3 +111,34 @@ func TestSameHost(t *testing.T) {
 		}
 	}
 }
+
+// closeNote notes that it was closed.
+type closeNote struct {
+	io.Reader
+	closed atomic.Bool
+}
+
+func (c *closeNote) Close() error {
+	c.closed.Store(true)
+	return nil
+}
+
+// TestRefusedRedirectClosesBody: http.RoundTripper has bodies closed whatever comes of the request.
+func TestRefusedRedirectClosesBody(t *testing.T) {
+	first, err := http.NewRequest(http.MethodPost, "http://tokens.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := &closeNote{Reader: strings.NewReader("password=pass")}
+	next, err := http.NewRequest(http.MethodPost, "http://elsewhere.test/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Response = &http.Response{Request: first}
+	if _, err := (&abroad{http.DefaultTransport}).RoundTrip(next); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if !body.closed.Load() {
+		t.Error("the body is left open")
+	}
+}

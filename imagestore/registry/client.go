@@ -97,6 +97,7 @@ func (r *Repository) Next(ctx context.Context, bad error) (ocispec.Descriptor, e
 	given.client.CloseIdleConnections()
 	r.bad = append(r.bad, hostError{host: given.name, kind: ErrCorrupt, err: bad})
 	r.hosts = r.hosts[1:]
+	r.whole.Store(false) // of the others nothing is known
 	if len(r.hosts) == 0 && len(r.bad) == 1 {
 		return ocispec.Descriptor{}, bad
 	}

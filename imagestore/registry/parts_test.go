@@ -57,6 +57,19 @@ func serveRange(w http.ResponseWriter, r *http.Request) {
 
 // openParts asks for the blob through a repository with these hosts.
 func openParts(t *testing.T, ctx context.Context, c *Client, hosts ...string) (io.ReadCloser, error) {
+	repo, err := partsRepository(t, ctx, c, hosts...)
+	if err != nil {
+		return nil, err
+	}
+	return repo.Fetch(ctx, largeDescriptor())
+}
+
+func largeDescriptor() ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(largeBlob), Size: int64(len(largeBlob))}
+}
+
+// partsRepository is one that was found at the first of these hosts.
+func partsRepository(t *testing.T, ctx context.Context, c *Client, hosts ...string) (*Repository, error) {
 	repo := &Repository{client: c, name: named(t, hosts[0]+"/app:1")}
 	for _, h := range hosts {
 		found, err := c.hosts(ctx, named(t, h+"/app:1"), nil)
@@ -66,8 +79,7 @@ func openParts(t *testing.T, ctx context.Context, c *Client, hosts ...string) (i
 		repo.hosts = append(repo.hosts, found...)
 	}
 	t.Cleanup(repo.Close)
-	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(largeBlob), Size: int64(len(largeBlob))}
-	return repo.Fetch(ctx, desc)
+	return repo, nil
 }
 
 // fetchParts reads the blob, and compares.
@@ -287,6 +299,46 @@ func TestPartsFromTheNextHost(t *testing.T) {
 	}
 	if len(second.ranges) < 3 || calls.Load() > 6 {
 		t.Errorf("the second was asked %q, the first %d times", second.ranges, calls.Load())
+	}
+}
+
+// TestPartsOfTheNextHost: that a host gave no part of a blob says nothing of the one that comes after it.
+func TestPartsOfTheNextHost(t *testing.T) {
+	_, first := startParts(t, func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		serveRange(w, r)
+	})
+	second, secondHost := startParts(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			w.Header().Set("Docker-Content-Digest", digest.FromString("a manifest").String())
+			return
+		}
+		serveRange(w, r)
+	})
+	repo, err := partsRepository(t, t.Context(), partsClient(), first, secondHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() {
+		t.Helper()
+		blob, err := repo.Fetch(t.Context(), largeDescriptor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer blob.Close()
+		if got, err := io.ReadAll(blob); err != nil || !bytes.Equal(got, largeBlob) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	fetch()
+	if _, err := repo.Next(t.Context(), ErrCorrupt); err != nil {
+		t.Fatal(err)
+	}
+	second.ranges = nil
+	fetch()
+	if len(second.ranges) != 6 {
+		t.Errorf("the next host was asked %q", second.ranges)
 	}
 }
 
