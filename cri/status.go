@@ -69,6 +69,7 @@ var outcomes = []outcome{
 	{imagestore.ErrRefused, "imagestore.ErrRefused", codes.Unknown, "SignatureValidationFailed: "},
 	{imagestore.ErrDenied, "imagestore.ErrDenied", codes.PermissionDenied, ""},
 	{imagestore.ErrCorrupt, "imagestore.ErrCorrupt", codes.DataLoss, ""},
+	{imagestore.ErrNotArchive, "imagestore.ErrNotArchive", codes.InvalidArgument, ""},
 	{imagestore.ErrTooLarge, "imagestore.ErrTooLarge", codes.FailedPrecondition, ""},
 	{imagestore.ErrUnsupported, "imagestore.ErrUnsupported", codes.FailedPrecondition, ""},
 	// The next three are between the rooms; a client can't cause them.
@@ -109,6 +110,9 @@ func clients(err error) bool {
 	}
 	return false
 }
+
+// NotFound says of a daemon's answer whether what was asked about isn't there.
+func NotFound(err error) bool { return status.Code(err) == codes.NotFound }
 
 // panicked is what the client of a request that panicked gets. The reason stands
 // in the log.

@@ -3,6 +3,7 @@ package imagestore
 import (
 	"errors"
 
+	"github.com/berth-runtime/berth/imagestore/archive"
 	"github.com/berth-runtime/berth/imagestore/fault"
 )
 
@@ -19,6 +20,8 @@ var (
 	// ErrCorrupt: what was received isn't what was promised: a digest or size that differs, a tar that climbs out, a
 	// manifest that can't be read.
 	ErrCorrupt = errors.New("image is corrupt")
+	// ErrNotArchive: what is to be imported holds no images.
+	ErrNotArchive = archive.ErrNotArchive
 	// ErrTooLarge: the image goes beyond a limit of the configuration.
 	ErrTooLarge = errors.New("image is larger than allowed")
 	// ErrUnsupported: the image is whole, and not for this node (platform, media type).

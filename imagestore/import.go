@@ -16,7 +16,7 @@ import (
 // Import brings in the images of a tar file, an OCI layout or a docker archive, plain or compressed by gzip or zstd. r may be a pipe: its
 // content passes through a nameless file below the root, which needs room for it. name, when not empty, takes the place of the names in the
 // archive, which must then hold one image for this node. An image without any name is kept under its id. Reading r must end when
-// ctx does for Import to return at once. Errors: ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrInvalidReference.
+// ctx does for Import to return at once. Errors: ErrNotArchive, ErrCorrupt, ErrTooLarge, ErrUnsupported, ErrInvalidReference.
 func (p *puller) Import(ctx context.Context, r io.Reader, name string) ([]*Image, error) {
 	if err := checkImportName(name); err != nil {
 		return nil, fmt.Errorf("import images: %w", err)

@@ -135,10 +135,10 @@ func TestRootImportErrors(t *testing.T) {
 		name string
 		want error
 	}{
-		"empty":                {nil, "", ErrCorrupt},
-		"no tar":               {[]byte(strings.Repeat("no tar", 1000)), "", ErrCorrupt},
-		"cut":                  {both[:len(both)/2], "", ErrCorrupt},
-		"another tar":          {tarOf(t, f("a", "1")), "", ErrCorrupt},
+		"empty":                {nil, "", ErrNotArchive},
+		"no tar":               {[]byte(strings.Repeat("no tar", 1000)), "", ErrNotArchive},
+		"cut":                  {both[:len(both)/2], "", ErrNotArchive},
+		"another tar":          {tarOf(t, f("a", "1")), "", ErrNotArchive},
 		"a name for two":       {both, "mine", ErrInvalidReference},
 		"bad name":             {dockerArchive(t, map[string]v1.Image{"app:1": one}), "BAD//name", ErrInvalidReference},
 		"foreign":              {layoutArchive(t, []v1.Image{foreign}, []map[string]string{nil}), "", ErrUnsupported},

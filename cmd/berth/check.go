@@ -37,11 +37,11 @@ func newCheckCommand() *cobra.Command {
 // errLacking is that the node can't run berth.
 var errLacking = errors.New("this node lacks what berth needs")
 
-// checkNode prints a line a feature, and returns errLacking when one that is
-// required isn't there.
+// checkNode prints a line a feature and what it comes to, and returns errLacking when one
+// that is required isn't there.
 func checkNode(out io.Writer, features []feature) error {
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	var lacking []string
+	var lacking, missed []string
 	for _, f := range features {
 		found, err := f.probe()
 		switch {
@@ -51,14 +51,21 @@ func checkNode(out io.Writer, features []feature) error {
 			lacking = append(lacking, f.name)
 			fmt.Fprintf(table, "LACKS\t%s\t%v: %s\n", f.name, err, f.without)
 		default:
+			missed = append(missed, f.name)
 			fmt.Fprintf(table, "lacks\t%s\t%v: %s\n", f.name, err, f.without)
 		}
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
+	fmt.Fprintln(out)
 	if len(lacking) > 0 {
 		return fmt.Errorf("%w: %s", errLacking, strings.Join(lacking, ", "))
+	}
+	if len(missed) == 0 {
+		fmt.Fprintln(out, "This node can run berth, with all that it can do.")
+	} else {
+		fmt.Fprintf(out, "This node can run berth; it does without %s.\n", strings.Join(missed, ", "))
 	}
 	return nil
 }

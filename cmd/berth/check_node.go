@@ -27,7 +27,7 @@ func works(probe func() (string, error)) bool {
 func nodeFeatures() []feature {
 	return []feature{
 		{"kernel 5.15", true, "older ones lack system calls that berth stands on", kernel(5, 15)},
-		{"capabilities", true, "the daemon can't set up pods", capabilities(neededCapabilities)},
+		{"capabilities for pods", true, "the daemon can't set up pods", capabilities(neededCapabilities)},
 		{"cgroups", true, "containers can't be limited, nor found", cgroups},
 		{"clone3", true, "containers can't be started", clone3},
 		{"openat2", true, "paths can't be kept inside a container's root", openat2},
@@ -49,7 +49,11 @@ func nodeFeatures() []feature {
 
 // criuWorks asks the criu in PATH: of a configuration that names another, this command knows nothing.
 func criuWorks() (string, error) {
-	return "criu check is content", criu.New(sandbox.DefaultConfig().CRIU).Check(context.Background())
+	err := criu.New(sandbox.DefaultConfig().CRIU).Check(context.Background())
+	if err != nil { // that checkpoints are not possible then is said behind it
+		err = errors.New(strings.TrimPrefix(err.Error(), criu.ErrUnusable.Error()+": "))
+	}
+	return "criu check is content", err
 }
 
 // kernel compares the running kernel's release, of which the first two numbers
@@ -107,10 +111,15 @@ func capabilities(needed []capability.Cap) func() (string, error) {
 				missing = append(missing, "CAP_"+strings.ToUpper(c.String()))
 			}
 		}
-		if len(missing) > 0 {
-			return "", fmt.Errorf("without %s", strings.Join(missing, ", "))
+		switch {
+		case len(missing) > 0 && len(needed) == 1:
+			return "", errors.New("not granted")
+		case len(missing) > 0:
+			return "", fmt.Errorf("not granted %s", strings.Join(missing, ", "))
+		case len(needed) == 1:
+			return "granted", nil
 		}
-		return fmt.Sprintf("%d of %d", len(needed), len(needed)), nil
+		return fmt.Sprintf("all %d", len(needed)), nil
 	}
 }
 

@@ -21,12 +21,17 @@ func TestCheckNode(t *testing.T) {
 	if !errors.Is(err, errLacking) || !strings.HasSuffix(err.Error(), ": b, d") {
 		t.Errorf("%v, want errLacking that names b and d", err)
 	}
-	want := "has    a  found\nLACKS  b  missing: no b\nlacks  c  missing: no c\nLACKS  d  missing: no d\n"
+	want := "has    a  found\nLACKS  b  missing: no b\nlacks  c  missing: no c\nLACKS  d  missing: no d\n\n"
 	if out.String() != want {
 		t.Errorf("report\n%swant\n%s", out.String(), want)
 	}
-	if err := checkNode(&out, []feature{{"c", false, "no c", probe(missing)}}); err != nil {
-		t.Errorf("only something optional lacks: %v", err)
+	out.Reset()
+	if err := checkNode(&out, []feature{{"c", false, "no c", probe(missing)}}); err != nil || !strings.HasSuffix(out.String(), "\n\nThis node can run berth; it does without c.\n") {
+		t.Errorf("only something optional lacks: %v, %q", err, out.String())
+	}
+	out.Reset()
+	if err := checkNode(&out, []feature{{"a", true, "no a", probe(nil)}}); err != nil || !strings.HasSuffix(out.String(), "\n\nThis node can run berth, with all that it can do.\n") {
+		t.Errorf("nothing lacks: %v, %q", err, out.String())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/berth-runtime/berth/cri"
@@ -69,6 +70,19 @@ func newExportCommand(flags *configFlags) *cobra.Command {
 	return cmd
 }
 
+// hintAtOutput is for who gave the archive's file as if it were an image.
+func hintAtOutput(err error, refs []string) error {
+	for _, ref := range refs {
+		if file := archiveName.MatchString(ref); err != nil && file {
+			return fmt.Errorf("%w (to write the archive to %s: -o %[2]s)", err, ref)
+		}
+	}
+	return err
+}
+
+// archiveName is what people call archives, or a path, which no reference is.
+var archiveName = regexp.MustCompile(`^[./]|\.(tar|tgz|tar\.gz|tar\.zst|oci)$`)
+
 // exportImages leaves nothing of an archive that didn't become whole.
 func exportImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, path string) error {
 	m := &meter{board: newBoard(os.Stderr), what: "export"}
@@ -77,7 +91,7 @@ func exportImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, ref
 		if f, is := out.(*os.File); is && isTerminal(f) {
 			return errors.New("export: an archive isn't for a terminal: name a file by -o, or redirect standard output")
 		}
-		return plain("export", cri.ExportImages(ctx, conn, refs, meteredWriter{out, m}))
+		return hintAtOutput(plain("export", cri.ExportImages(ctx, conn, refs, meteredWriter{out, m})), refs)
 	}
 	file, err := createOutput(path)
 	if err != nil {

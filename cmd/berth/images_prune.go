@@ -41,7 +41,7 @@ func pruneImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, all,
 	for _, c := range containers.Containers {
 		used[c.ImageId] = true
 	}
-	var size uint64
+	removed, size := 0, uint64(0)
 	for _, image := range images.Images {
 		if image.Pinned || used[image.Id] || !all && len(image.RepoTags) > 0 {
 			continue
@@ -53,9 +53,16 @@ func pruneImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, all,
 				return plain("remove "+image.Id, err)
 			}
 		}
-		size += image.Size
+		removed, size = removed+1, size+image.Size
 		fmt.Fprintln(out, verb, image.Id, strings.Join(imageNames(image), " "))
 	}
-	fmt.Fprintf(out, "at most %s, less where layers are shared\n", formatSize(size))
+	switch {
+	case removed == 0:
+		fmt.Fprintln(out, "nothing to remove")
+	case dry:
+		fmt.Fprintf(out, "%s would be freed at most, less where layers are shared\n", formatSize(size))
+	default:
+		fmt.Fprintf(out, "%s freed at most, less where layers are shared\n", formatSize(size))
+	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,17 +30,23 @@ func newPullCommand(flags *configFlags) *cobra.Command {
 	return cmd
 }
 
+// pullImages pulls all that it can, and says of each of the others why not.
 func pullImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, auth *imagestore.Auth) error {
+	var failed []error
 	for _, ref := range refs {
 		board := newBoard(os.Stderr)
 		id, err := cri.PullImage(ctx, conn, ref, auth, func(layers []imagestore.LayerProgress) { board.show(layerLines(layers, board.columns(), board.rows())) })
 		board.clear()
-		if err != nil {
-			return plain("pull "+ref, err)
+		switch {
+		case err == nil:
+			fmt.Fprintln(out, id, ref)
+		case ctx.Err() != nil: // the others would fail likewise
+			return errors.Join(append(failed, plain("pull "+ref, err))...)
+		default:
+			failed = append(failed, plain("pull "+ref, err))
 		}
-		fmt.Fprintln(out, id, ref)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // mostLayerLines is how many lines a pull shows at most, where the terminal has room for them.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-runtime/berth/cri"
 	"github.com/berth-runtime/berth/imagestore"
+	"github.com/berth-runtime/berth/sandbox"
 	"github.com/sirupsen/logrus"
 )
 
@@ -23,7 +24,19 @@ type shelf struct {
 	name    string
 	pulled  []string
 	removed []string
+	crew    crew
 }
+
+// roster is embedded by another name than that of its method.
+type roster = cri.Containers
+
+// crew are a daemon's containers.
+type crew struct {
+	roster
+	all []*sandbox.ContainerInfo
+}
+
+func (c *crew) Containers(sandbox.ContainerFilter) []*sandbox.ContainerInfo { return c.all }
 
 func (s *shelf) Pull(_ context.Context, ref string, _ *imagestore.Auth) (*imagestore.Image, error) {
 	if ref == "absent" {
@@ -53,7 +66,7 @@ func (s *shelf) Import(_ context.Context, r io.Reader, name string) ([]*imagesto
 		return nil, err
 	}
 	if len(s.archive) == 0 {
-		return nil, imagestore.ErrCorrupt
+		return nil, imagestore.ErrNotArchive
 	}
 	return s.images[:1], nil
 }
@@ -85,7 +98,7 @@ func serveShelf(t *testing.T, s *shelf) string {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	server := cri.NewServer(cri.Config{}, cri.Parts{Images: s, Log: log})
+	server := cri.NewServer(cri.Config{}, cri.Parts{Images: s, Containers: &s.crew, Programs: &s.crew, Log: log})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -141,6 +154,10 @@ web@sha256:aaaa          ffff          12 B
 	if out, err = images("pull", "a", "b"); err != nil || strings.Join(s.pulled, " ") != "a b" {
 		t.Errorf("pull: %q, %v, pulled %q", out, err, s.pulled)
 	}
+	s.pulled = nil
+	if _, err = images("pull", "a", "absent", "b", "absent"); err == nil || strings.Count(err.Error(), "pull absent: ") != 2 || strings.Join(s.pulled, " ") != "a b" {
+		t.Errorf("pull of some that aren't there: %v, pulled %q", err, s.pulled)
+	}
 	if _, err = images("pull", "absent"); err == nil || !strings.HasPrefix(err.Error(), "pull absent: RegistryUnavailable: ") {
 		t.Errorf("pull from nowhere: %v", err)
 	}
@@ -181,7 +198,7 @@ func TestImagesExportAndVerify(t *testing.T) {
 	}
 	out, err := images("verify")
 	if err == nil || !strings.Contains(err.Error(), "damaged layers: 1") || !strings.Contains(out, "damaged: layer bbbb of image 0123456789ab: a file is another") ||
-		!strings.Contains(out, "not checked: layer cccc") || !strings.Contains(out, "not checked: image dddd: it is gone") || strings.Contains(out, "aaaa") {
+		!strings.Contains(out, "not checked: layer cccc") || !strings.HasSuffix(out, "\n3 layers read\n") || !strings.Contains(out, "not checked: image dddd: it is gone") || strings.Contains(out, "aaaa") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 	if out, err = images("verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer bbbb") {

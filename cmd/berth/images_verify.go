@@ -28,7 +28,9 @@ func newVerifyCommand(flags *configFlags) *cobra.Command {
 func verifyImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, refs []string, repair bool) error {
 	layers, damaged := 0, 0
 	err := cri.VerifyImages(ctx, conn, refs, repair, func(c imagestore.LayerCheck) {
-		layers++
+		if c.Layer != "" {
+			layers++
+		}
 		state := "damaged"
 		switch {
 		case c.Problem == "":
@@ -49,7 +51,7 @@ func verifyImages(ctx context.Context, conn *grpc.ClientConn, out io.Writer, ref
 	if err != nil {
 		return plain("verify", err)
 	}
-	fmt.Fprintf(out, "%d layers\n", layers)
+	fmt.Fprintln(out, counted(layers, "layer")+" read")
 	if damaged > 0 {
 		return fmt.Errorf("verify: damaged layers: %d", damaged)
 	}

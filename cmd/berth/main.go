@@ -17,7 +17,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -31,9 +33,20 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	err := newRootCommand().ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "berth:", err)
+		complain(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// complain prints an error, and those that were joined one by one.
+func complain(out io.Writer, err error) {
+	if joined, is := err.(interface{ Unwrap() []error }); is && err.Error() == errors.Join(joined.Unwrap()...).Error() {
+		for _, err := range joined.Unwrap() {
+			complain(out, err)
+		}
+		return
+	}
+	fmt.Fprintln(out, "berth:", err)
 }
 
 func newRootCommand() *cobra.Command {
@@ -42,7 +55,9 @@ func newRootCommand() *cobra.Command {
 		Short:         "A Kubernetes node runtime",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version,
 	}
+	root.SetVersionTemplate(versionLine())
 	flags := addConfigFlags(root.PersistentFlags())
 	root.AddCommand(
 		newServeCommand(flags),
@@ -53,5 +68,6 @@ func newRootCommand() *cobra.Command {
 		newCheckCommand(),
 		newVersionCommand(),
 	)
+	guide(root)
 	return root
 }

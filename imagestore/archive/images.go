@@ -54,7 +54,7 @@ func (a *Archive) Images(ctx context.Context, platform platforms.MatchComparer) 
 		return a.layoutImages(ctx, platform, docker)
 	}
 	if len(docker) == 0 {
-		return nil, fmt.Errorf("%w: it has neither an index.json nor a manifest.json", ErrCorrupt)
+		return nil, fmt.Errorf("%w: it has neither an index.json (OCI layout) nor a manifest.json (docker save), or was cut off before", ErrNotArchive)
 	}
 	var all []Image
 	for _, d := range docker {

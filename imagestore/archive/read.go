@@ -23,7 +23,9 @@ const (
 )
 
 var (
-	// ErrCorrupt: the stream is no image archive, or lacks a part of one.
+	// ErrNotArchive: the stream is no tar file, compressed or not, or one of something else.
+	ErrNotArchive = errors.New("not an image archive")
+	// ErrCorrupt: it lacks a part, or one isn't what another says of it.
 	ErrCorrupt = errors.New("archive is corrupt")
 	// ErrTooLarge: the limit of Read.
 	ErrTooLarge = errors.New("archive is too large")
@@ -63,6 +65,9 @@ func (a *Archive) fill(tr *tar.Reader, limit int64) error {
 		hdr, err := tr.Next()
 		if err == io.EOF {
 			return nil
+		}
+		if errors.Is(err, tar.ErrHeader) && len(a.files)+len(a.links) == 0 {
+			return fmt.Errorf("%w: it begins like no tar file: %w", ErrNotArchive, err)
 		}
 		if err != nil {
 			return asCorrupt(err)

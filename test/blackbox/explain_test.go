@@ -57,6 +57,9 @@ func TestRootExplain(t *testing.T) {
 			t.Errorf("no %q in what is explained of the pod:\n%s", want, pods)
 		}
 	}
+	either, err := explain(d, pod.ID)
+	check(t, err)
+	want(t, "what is explained of a pod's id without --pod", either, pods)
 	d.Eventually("the program to be some seconds old and written", func() bool {
 		_, err := os.Stat(filepath.Join(d.State, "pods", pod.ID, "programs", c.ID+".gz"))
 		return err == nil

@@ -125,5 +125,11 @@ func TestRootPrune(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	want(t, "the used image's tag", imageStatus(t, d, images.Busybox).RepoTags[0], images.Busybox)
+	if out, err := imagesCommand(d, "rm", images.Busybox); err != nil || !strings.Contains(out, "its layers stay for 1 container: c ("+c.ID[:12]+")") || left() != 0 {
+		t.Errorf("%v: %s", err, out)
+	}
 	want(t, "what runs in it", c.Exec("echo still"), "still")
+	if out, err := imagesCommand(d, "prune"); err != nil || out != "nothing to remove\n" {
+		t.Errorf("%v: %s", err, out)
+	}
 }
