@@ -18,6 +18,9 @@ type catalog struct {
 	// projects count what writable layers of user namespaces take; nil: nobody does, for uncounted.
 	projects  *project.Projects
 	uncounted error
+	// format is what new layers are made as: formatDirectory, formatErofs. unfit: why they aren't files; nil: they are, or needn't be.
+	format string
+	unfit  error
 
 	// commit orders the writers of db. It is taken before mu, and held over disk waits.
 	commit sync.Mutex

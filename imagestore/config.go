@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -29,6 +30,9 @@ type Config struct {
 	// come in one piece.
 	ParallelRanges     int   `toml:"parallel_ranges"`
 	ParallelRangesFrom int64 `toml:"parallel_ranges_from"`
+	// LayerFormat is what layers are on the disk: LayerFormatDirectory, a directory of files each; LayerFormatErofs, one file each, which the kernel
+	// mounts; LayerFormatAuto, that where the kernel and the file system below the store can.
+	LayerFormat string `toml:"layer_format"`
 	// KeepBlobs keeps layers as they came beside what they were unpacked to.
 	KeepBlobs bool `toml:"keep_blobs"`
 	// MaxImageBytes is the largest size of an image's files, unpacked.
@@ -54,6 +58,7 @@ func DefaultConfig() Config {
 		PullProgressTimeout: Duration(time.Minute),
 		ParallelRanges:      4,
 		ParallelRangesFrom:  64 << 20,
+		LayerFormat:         LayerFormatAuto,
 		MaxImageBytes:       256 << 30,
 		MaxImageEntries:     10_000_000,
 		MaxZstdWindow:       64 << 20,
@@ -89,6 +94,9 @@ func (c Config) Validate() error {
 	}
 	if c.PullProgressTimeout <= 0 {
 		return fmt.Errorf("pull_progress_timeout %q: must be positive", time.Duration(c.PullProgressTimeout))
+	}
+	if !slices.Contains([]string{LayerFormatAuto, LayerFormatDirectory, LayerFormatErofs}, c.LayerFormat) {
+		return fmt.Errorf("layer_format %q: must be %q, %q or %q", c.LayerFormat, LayerFormatAuto, LayerFormatDirectory, LayerFormatErofs)
 	}
 	if c.MaxImageBytes <= 0 {
 		return fmt.Errorf("max_image_bytes %d: must be positive", c.MaxImageBytes)

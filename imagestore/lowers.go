@@ -52,7 +52,7 @@ func (cat *catalog) lower(chain, format string) (_ overlay.Lower, release func()
 func explainMount(err error) error {
 	switch {
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOTBLK), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: it is a file, which this kernel can't mount (EROFS on files: Linux 6.12): %w", ErrUnsupported, err)
+		return fmt.Errorf("%w here: it is a file that this kernel can't mount: %w", ErrUnsupported, err)
 	case errors.Is(err, unix.EUCLEAN), errors.Is(err, unix.EBADMSG), errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}

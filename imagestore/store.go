@@ -109,6 +109,10 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 		cfg:  cfg, log: log, db: db,
 		unpacking: map[string]*unpacking{}, held: map[string]int{}, suspect: map[string]bool{},
 	}
+	c.format, c.unfit, err = chooseFormat(cfg.LayerFormat, func() error { return probeErofs(c.bin.dir, mounter) })
+	if err != nil {
+		return nil, errors.Join(err, db.close())
+	}
 	c.projects, c.uncounted = project.Open(filepath.Join(root, "snapshots"))
 	installer := &installer{catalog: c, slots: make(chan struct{}, slots)}
 	puller := &puller{catalog: c, installer: installer, platform: platform, flights: newFlights(), verifier: signature.New(cfg.Verification),

@@ -165,6 +165,7 @@ func (r *rooms) door(ctx context.Context, cfg config, tracer *trace.Tracer, log 
 				"golang":            runtime.Version(),
 				"keeper":            map[string]any{"pid": r.keeper.PID()},
 				"lastCNILoadStatus": network,
+				"layerFormat":       r.images.LayerFormat(),
 				"writableLayers":    r.images.Measuring(),
 			}
 		},

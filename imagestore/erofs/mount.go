@@ -15,7 +15,7 @@ const smallestBlock = 512
 
 // Mount makes a detached, read-only mount of the EROFS image in a file, without a block device (Linux 6.12); the caller closes it. The file
 // may be unlinked meanwhile. It needs CAP_SYS_ADMIN. ENODEV: the kernel has no EROFS; ENOTBLK: it mounts block devices only, or no files
-// of that file system (tmpfs); EUCLEAN, EBADMSG, EINVAL: the file is no image that it can read.
+// of that file system; EUCLEAN, EBADMSG, EINVAL: the file is no image that it can read.
 func Mount(path string) (*os.File, error) {
 	image, err := os.Open(path)
 	if err != nil {
@@ -23,6 +23,9 @@ func Mount(path string) (*os.File, error) {
 	}
 	defer image.Close()
 	mount, err := mountFile(image)
+	if errors.Is(err, unix.ENOTBLK) {
+		err = fmt.Errorf("%w (EROFS takes files since Linux 6.12, and those of file systems that cache pages themselves: no tmpfs, no overlay)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mount erofs %s: %w", path, err)
 	}

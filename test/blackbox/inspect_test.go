@@ -89,6 +89,8 @@ func TestRootInspect(t *testing.T) {
 	node := decode(t, d.MustCrictl("info"))
 	want(t, "Go's version", strings.HasPrefix(dig(t, node, "golang").(string), "go1."), true)
 	want(t, "state of the network", dig(t, node, "lastCNILoadStatus"), any("OK"))
+	format := dig(t, node, "layerFormat").(string)
+	want(t, "what layers are made as, "+format, format == "erofs" || strings.HasPrefix(format, "directory: "), true)
 	measured := dig(t, node, "writableLayers").(string)
 	want(t, "how writable layers are measured, "+measured, strings.HasPrefix(measured, "project quotas, in user namespaces") || strings.HasPrefix(measured, "walking: no project quotas"), true)
 
