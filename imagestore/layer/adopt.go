@@ -157,35 +157,50 @@ func copyMetadata(to, from int) error {
 	return setTimespecs(to, [2]unix.Timespec{st.Atim, st.Mtim})
 }
 
-// copyXattrs leaves out overlayfs's own marks, which say something of the layer and not of the directory.
 func copyXattrs(to, from int) error {
-	size, err := unix.Flistxattr(from, nil)
-	if err == unix.ENOTSUP || size == 0 {
-		return nil
-	}
+	names, err := xattrNames(from)
 	if err != nil {
 		return err
 	}
-	names := make([]byte, size)
-	if size, err = unix.Flistxattr(from, names); err != nil {
-		return err
-	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
-		if strings.HasPrefix(name, overlayMark) {
-			continue
+	for _, name := range names {
+		value, err := readXattr(from, name)
+		if err == nil {
+			err = unix.Fsetxattr(to, name, value, 0)
 		}
-		if err := copyXattr(to, from, name); err != nil {
+		if err != nil {
 			return fmt.Errorf("copy attribute %s: %w", quoteName(name), err)
 		}
 	}
 	return nil
 }
 
-func copyXattr(to, from int, name string) error {
-	value := make([]byte, 64<<10) // XATTR_SIZE_MAX (limits.h)
-	n, err := unix.Fgetxattr(from, name, value)
-	if err != nil {
-		return err
+// xattrNames lists a directory's extended attributes, without overlayfs's own marks, which say something of the layer and not of the directory.
+func xattrNames(fd int) ([]string, error) {
+	size, err := unix.Flistxattr(fd, nil)
+	if err == unix.ENOTSUP || size == 0 {
+		return nil, nil
 	}
-	return unix.Fsetxattr(to, name, value[:n], 0)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]byte, size)
+	if size, err = unix.Flistxattr(fd, list); err != nil {
+		return nil, err
+	}
+	var names []string
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
+		if !strings.HasPrefix(name, overlayMark) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func readXattr(fd int, name string) ([]byte, error) {
+	value := make([]byte, 64<<10) // XATTR_SIZE_MAX (limits.h)
+	n, err := unix.Fgetxattr(fd, name, value)
+	if err != nil {
+		return nil, err
+	}
+	return value[:n], nil
 }

@@ -243,7 +243,7 @@ func (a *applier) markDir(real string, hdr *tar.Header) error {
 }
 
 func (a *applier) makeSymlink(parent *directory, base string, hdr *tar.Header) error {
-	if hdr.Linkname == "" || len(hdr.Linkname) >= unix.PathMax || strings.IndexByte(hdr.Linkname, 0) >= 0 {
+	if !goodTarget(hdr.Linkname) {
 		return corrupt("symlink to %s", quoteName(hdr.Linkname))
 	}
 	err := a.place(parent, base, func() error { return unix.Symlinkat(hdr.Linkname, parent.fd, base) })
@@ -252,6 +252,11 @@ func (a *applier) makeSymlink(parent *directory, base string, hdr *tar.Header) e
 	}
 	a.count(0)
 	return setMetadata(parent.fd, base, hdr)
+}
+
+// goodTarget tells whether a symlink can say that.
+func goodTarget(target string) bool {
+	return target != "" && len(target) < unix.PathMax && strings.IndexByte(target, 0) < 0
 }
 
 // makeLink makes a second name of what the same tar brought. The inode keeps its metadata: it has them from its own entry.
@@ -279,21 +284,29 @@ func (a *applier) makeLink(parent *directory, base string, hdr *tar.Header) erro
 }
 
 func (a *applier) makeNode(parent *directory, base string, hdr *tar.Header) error {
-	kind := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[hdr.Typeflag]
-	// Linux knows 12 bits of major and 20 of minor numbers (makedev(3)).
-	if hdr.Devmajor < 0 || hdr.Devmajor >= 1<<12 || hdr.Devminor < 0 || hdr.Devminor >= 1<<20 {
-		return corrupt("device number %d:%d", hdr.Devmajor, hdr.Devminor)
+	kind, dev, err := nodeOf(hdr)
+	if err != nil {
+		return err
 	}
-	var dev int
-	if kind != unix.S_IFIFO {
-		dev = int(unix.Mkdev(uint32(hdr.Devmajor), uint32(hdr.Devminor)))
-	}
-	err := a.place(parent, base, func() error { return unix.Mknodat(parent.fd, base, kind|0o600, dev) })
+	err = a.place(parent, base, func() error { return unix.Mknodat(parent.fd, base, kind|0o600, int(dev)) })
 	if err != nil {
 		return err
 	}
 	a.count(0)
 	return setMetadata(parent.fd, base, hdr)
+}
+
+// nodeOf is the type and number of a device or pipe.
+func nodeOf(hdr *tar.Header) (kind uint32, dev uint64, err error) {
+	kind = map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[hdr.Typeflag]
+	// Linux knows 12 bits of major and 20 of minor numbers (makedev(3)).
+	if hdr.Devmajor < 0 || hdr.Devmajor >= 1<<12 || hdr.Devminor < 0 || hdr.Devminor >= 1<<20 {
+		return 0, 0, corrupt("device number %d:%d", hdr.Devmajor, hdr.Devminor)
+	}
+	if kind != unix.S_IFIFO {
+		dev = unix.Mkdev(uint32(hdr.Devmajor), uint32(hdr.Devminor))
+	}
+	return kind, dev, nil
 }
 
 func (a *applier) count(bytes int64) {

@@ -60,6 +60,13 @@ func (b *Budget) takeEntry(size int64) error {
 	return nil
 }
 
+// giveBack undoes what was taken for a layer that is read anew.
+func (b *Budget) giveBack(entries, bytes, stream int64) {
+	b.entries.Add(entries)
+	b.bytes.Add(bytes)
+	b.stream.Add(stream)
+}
+
 func (b *Budget) takeStream(n int) error {
 	if b.stream.Add(-int64(n)) < 0 {
 		return fmt.Errorf("size of the tar: %w", ErrTooLarge)
@@ -82,6 +89,10 @@ type Unpacked struct {
 	TarSize int64
 	// Origin: what was written to origin is all that Assemble needs.
 	Origin bool
+
+	// Packed: it is a file of Pack's, and Late are its directories that the tar had no entry for, for AdoptPacked.
+	Packed bool
+	Late   []Late
 }
 
 // Unpack reads a layer into dir, an empty directory that nobody else touches. open is called once; what it opens is read to its end and
@@ -90,22 +101,16 @@ type Unpacked struct {
 // several goroutines, for whatever moves. Unpack needs CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SETFCAP and CAP_SYS_ADMIN (trusted.* attributes).
 // After an error it may be called again with another empty directory.
 func Unpack(ctx context.Context, dir string, origin io.Writer, open Opener, want Blob, budget *Budget, progress func()) (Unpacked, error) {
-	if err := checkable(want); err != nil {
-		return Unpacked{}, err
-	}
 	if progress == nil {
 		progress = func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := pipeline{want: want, budget: budget, progress: progress,
-		received: newConveyor(ctx), inflated: newConveyor(ctx), verified: newConveyor(ctx)}
-	// The stages end with their input, or with ctx, which ends before Wait below whenever this function returns.
-	var stages sync.WaitGroup
-	stages.Go(func() { p.received.end(fault.Guard(func() error { return p.receive(ctx, open) })) })
-	stages.Go(func() { p.inflated.end(fault.Guard(func() error { return p.decompress(ctx) })) })
-	stages.Go(func() { p.verified.end(fault.Guard(p.verify)) })
-	defer stages.Wait()
+	p, err := startPipeline(ctx, open, want, budget, progress)
+	if err != nil {
+		return Unpacked{}, err
+	}
+	defer p.stages.Wait()
 	defer cancel()
 
 	a, err := newApplier(dir, budget, progress)
@@ -153,6 +158,20 @@ type pipeline struct {
 
 	received, inflated, verified *conveyor
 	tarSize                      atomic.Int64
+	stages                       sync.WaitGroup
+}
+
+// startPipeline starts the stages, which end with the blob or with ctx. Whoever has ended ctx waits for them.
+func startPipeline(ctx context.Context, open Opener, want Blob, budget *Budget, progress func()) (*pipeline, error) {
+	if err := checkable(want); err != nil {
+		return nil, err
+	}
+	p := &pipeline{want: want, budget: budget, progress: progress,
+		received: newConveyor(ctx), inflated: newConveyor(ctx), verified: newConveyor(ctx)}
+	p.stages.Go(func() { p.received.end(fault.Guard(func() error { return p.receive(ctx, open) })) })
+	p.stages.Go(func() { p.inflated.end(fault.Guard(func() error { return p.decompress(ctx) })) })
+	p.stages.Go(func() { p.verified.end(fault.Guard(p.verify)) })
+	return p, nil
 }
 
 // receive checks size and digest as bytes pass. A stream that isn't what was promised ends with an error in place of io.EOF.

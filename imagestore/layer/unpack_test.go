@@ -103,6 +103,7 @@ func unpackTar(t testing.TB, raw []byte) (string, Unpacked, error) {
 	if err == nil {
 		checkOrigin(t, dir, raw, done, &origin)
 	}
+	checkTwin(t, dir, raw, err, done)
 	if left := names(t, filepath.Dir(dir)); len(left) != 1 {
 		t.Errorf("something left the layer: %v", left)
 	}

@@ -24,6 +24,18 @@ func isMeta(name string) bool {
 	return false
 }
 
+// hiddenBy is the name that a whiteout's name hides.
+func hiddenBy(base string) (string, error) {
+	hidden := strings.TrimPrefix(base, whiteoutPrefix)
+	if hidden == "" || hidden == "." || hidden == ".." {
+		return "", corrupt("whiteout of %s", quoteName(hidden))
+	}
+	if len(hidden) > unix.NAME_MAX {
+		return "", corrupt("whiteout of a name of %d bytes", len(hidden))
+	}
+	return hidden, nil
+}
+
 func (a *applier) whiteout(parent *directory, base string) error {
 	if base == opaqueMarker {
 		if parent.path == "" {
@@ -32,11 +44,11 @@ func (a *applier) whiteout(parent *directory, base string) error {
 		}
 		return setOpaque(parent.fd)
 	}
-	hidden := strings.TrimPrefix(base, whiteoutPrefix)
-	if hidden == "" || hidden == "." || hidden == ".." {
-		return corrupt("whiteout of %s", quoteName(hidden))
+	hidden, err := hiddenBy(base)
+	if err != nil {
+		return err
 	}
-	err := unix.Mknodat(parent.fd, hidden, unix.S_IFCHR, 0)
+	err = unix.Mknodat(parent.fd, hidden, unix.S_IFCHR, 0)
 	if err == unix.EEXIST {
 		return a.whiteoutOwn(parent, hidden)
 	}
