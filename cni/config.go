@@ -3,8 +3,10 @@ package cni
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -60,7 +62,8 @@ func (c Config) Validate() error {
 	if !filepath.IsAbs(c.ConfDir) {
 		errs = append(errs, fmt.Errorf("conf_dir %q: not an absolute path", c.ConfDir))
 	}
-	for handler, dir := range c.HandlerConfDirs {
+	for _, handler := range slices.Sorted(maps.Keys(c.HandlerConfDirs)) {
+		dir := c.HandlerConfDirs[handler]
 		if !filepath.IsAbs(dir) || handler == "" {
 			errs = append(errs, fmt.Errorf("handler_conf_dirs %q = %q: not a handler's name and an absolute path", handler, dir))
 		}

@@ -1,10 +1,12 @@
 package imagestore
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -72,55 +74,57 @@ func (c Config) budget() *layer.Budget {
 	return layer.NewBudget(c.MaxImageBytes, c.MaxImageEntries, c.MaxZstdWindow)
 }
 
-// Validate names the first field that can't be.
+// Validate names each field that can't be, on a line of its own.
 func (c Config) Validate() error {
+	var errs []error
+	wrong := func(rule string, args ...any) { errs = append(errs, fmt.Errorf(rule, args...)) }
 	if c.RegistryConfigDir != "" && !filepath.IsAbs(c.RegistryConfigDir) {
-		return fmt.Errorf("registry_config_dir %q: must be an absolute path", c.RegistryConfigDir)
+		wrong("registry_config_dir %q: must be an absolute path", c.RegistryConfigDir)
 	}
 	if c.RegistryAuthFile != "" && !filepath.IsAbs(c.RegistryAuthFile) {
-		return fmt.Errorf("registry_auth_file %q: must be an absolute path", c.RegistryAuthFile)
+		wrong("registry_auth_file %q: must be an absolute path", c.RegistryAuthFile)
 	}
 	if c.PullMinRate < 0 {
-		return fmt.Errorf("pull_min_rate %d: must not be negative", c.PullMinRate)
+		wrong("pull_min_rate %d: must not be negative", c.PullMinRate)
 	}
 	if c.MaxParallelLayers < 0 {
-		return fmt.Errorf("max_parallel_layers %d: must not be negative", c.MaxParallelLayers)
+		wrong("max_parallel_layers %d: must not be negative", c.MaxParallelLayers)
 	}
 	if c.ParallelRanges < 1 {
-		return fmt.Errorf("parallel_ranges %d: must be positive", c.ParallelRanges)
+		wrong("parallel_ranges %d: must be positive", c.ParallelRanges)
 	}
 	if c.ParallelRangesFrom < 0 {
-		return fmt.Errorf("parallel_ranges_from %d: must not be negative", c.ParallelRangesFrom)
+		wrong("parallel_ranges_from %d: must not be negative", c.ParallelRangesFrom)
 	}
 	if c.PullProgressTimeout <= 0 {
-		return fmt.Errorf("pull_progress_timeout %q: must be positive", time.Duration(c.PullProgressTimeout))
+		wrong("pull_progress_timeout %q: must be positive", time.Duration(c.PullProgressTimeout))
 	}
 	if !slices.Contains([]string{LayerFormatAuto, LayerFormatDirectory, LayerFormatErofs}, c.LayerFormat) {
-		return fmt.Errorf("layer_format %q: must be %q, %q or %q", c.LayerFormat, LayerFormatAuto, LayerFormatDirectory, LayerFormatErofs)
+		wrong("layer_format %q: must be %q, %q or %q", c.LayerFormat, LayerFormatAuto, LayerFormatDirectory, LayerFormatErofs)
 	}
 	if c.MaxImageBytes <= 0 {
-		return fmt.Errorf("max_image_bytes %d: must be positive", c.MaxImageBytes)
+		wrong("max_image_bytes %d: must be positive", c.MaxImageBytes)
 	}
 	if c.MaxImageEntries <= 0 {
-		return fmt.Errorf("max_image_entries %d: must be positive", c.MaxImageEntries)
+		wrong("max_image_entries %d: must be positive", c.MaxImageEntries)
 	}
 	if c.MaxZstdWindow < layer.MinWindow || c.MaxZstdWindow > layer.MaxWindow {
-		return fmt.Errorf("max_zstd_window %d: must be from %d to %d", c.MaxZstdWindow, layer.MinWindow, layer.MaxWindow)
+		wrong("max_zstd_window %d: must be from %d to %d", c.MaxZstdWindow, layer.MinWindow, layer.MaxWindow)
 	}
 	for _, pattern := range c.Pinned {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return fmt.Errorf("pinned %q: %w", pattern, err)
+			wrong("pinned %q: %w", pattern, err)
 		}
 	}
 	if c.Platform != "" {
 		if _, err := platforms.Parse(c.Platform); err != nil {
-			return fmt.Errorf("platform %q: %w", c.Platform, err)
+			wrong("platform %q: %w", c.Platform, err)
 		}
 	}
 	if err := c.Verification.Validate(); err != nil {
-		return fmt.Errorf("verification.%w", err)
+		wrong("verification.%s", strings.ReplaceAll(err.Error(), "\n", "\nverification."))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Duration is a time.Duration that TOML files write as text ("1m30s").

@@ -137,6 +137,7 @@ func TestRootImportErrors(t *testing.T) {
 	}{
 		"empty":                {nil, "", ErrNotArchive},
 		"no tar":               {[]byte(strings.Repeat("no tar", 1000)), "", ErrNotArchive},
+		"a few words":          {[]byte("no tar"), "", ErrNotArchive},
 		"cut":                  {both[:len(both)/2], "", ErrNotArchive},
 		"another tar":          {tarOf(t, f("a", "1")), "", ErrNotArchive},
 		"a name for two":       {both, "mine", ErrInvalidReference},

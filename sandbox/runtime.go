@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +42,8 @@ var handlerName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 // ValidateRuntimes returns every mistake in the table of runtimes, each named by its key.
 func ValidateRuntimes(runtimes map[string]Runtime) error {
 	var errs []error
-	for name, r := range runtimes {
+	for _, name := range slices.Sorted(maps.Keys(runtimes)) {
+		r := runtimes[name]
 		wrong := func(key string, value any, rule string) {
 			errs = append(errs, fmt.Errorf("%s.%s %q: %s", name, key, value, rule))
 		}

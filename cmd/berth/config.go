@@ -85,18 +85,20 @@ func (c config) keeper() (string, error) {
 // the ".new" of a socket that is being put in place.
 const longestSocket = 107 - len(".new")
 
-// Validate names the first key that can't be.
+// Validate names each key that can't be, in an error of its own (errors.Join).
 func (c config) Validate() error {
-	for _, p := range []struct{ key, value string }{{"root", c.Root}, {"state", c.State}, {"socket", c.socket()}} {
-		if !filepath.IsAbs(p.value) {
-			return fmt.Errorf("%s %q: must be an absolute path", p.key, p.value)
+	var errs []error
+	wrong := func(rule string, args ...any) { errs = append(errs, fmt.Errorf(rule, args...)) }
+	for _, p := range []struct{ key, value string }{{"root", c.Root}, {"state", c.State}, {"socket", c.Socket}} {
+		if !filepath.IsAbs(p.value) && (p.key != "socket" || p.value != "") {
+			wrong("%s %q: must be an absolute path", p.key, p.value)
 		}
 	}
 	if c.Keeper != "" && !filepath.IsAbs(c.Keeper) {
-		return fmt.Errorf("keeper %q: must be an absolute path", c.Keeper)
+		wrong("keeper %q: must be an absolute path", c.Keeper)
 	}
 	if n := len(c.socket()); n > longestSocket {
-		return fmt.Errorf("socket %q: is %d bytes long, and %d are possible", c.socket(), n, longestSocket)
+		wrong("socket %q: is %d bytes long, and %d are possible", c.socket(), n, longestSocket)
 	}
 	for _, room := range []struct {
 		table    string
@@ -113,11 +115,12 @@ func (c config) Validate() error {
 		{"tracing", c.Tracing.Validate},
 	} {
 		if err := room.validate(); err != nil {
-			// A room may return several errors, joined: one a line.
-			return errors.New(room.table + "." + strings.ReplaceAll(err.Error(), "\n", "\n"+room.table+"."))
+			for line := range strings.SplitSeq(err.Error(), "\n") { // a room's errors are joined: one a line
+				wrong("%s.%s", room.table, line)
+			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // readConfig reads a file over the defaults. Keys that don't exist are errors, all

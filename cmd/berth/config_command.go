@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
+	"github.com/berth-runtime/berth/sandbox"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 )
@@ -56,10 +58,31 @@ func checkConfig(out io.Writer, path string) error {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fromWhere(err, func(string) string { return path })
 	}
 	fmt.Fprintf(out, "%s: good\n", path)
 	return nil
+}
+
+// inEffect is the configuration as crictl info shows it: by the file's keys, with paths that are left to berth as they came out.
+func (c config) inEffect() map[string]any {
+	c.Socket = c.socket()
+	if path, err := c.keeper(); err == nil {
+		c.Keeper = path
+	}
+	if c.Runtimes == nil {
+		c.Runtimes = map[string]sandbox.Runtime{} // a table that isn't there isn't written
+	}
+	var text bytes.Buffer
+	err := writeConfig(&text, c)
+	tree := map[string]any{}
+	if err == nil {
+		err = toml.Unmarshal(text.Bytes(), &tree)
+	}
+	if err != nil { // a test has all keys go both ways
+		return map[string]any{"error": err.Error()}
+	}
+	return tree
 }
 
 func writeConfig(out io.Writer, cfg config) error {

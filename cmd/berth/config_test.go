@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/berth-runtime/berth/imagestore/signature"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/pelletier/go-toml/v2"
@@ -137,17 +140,24 @@ func TestReadConfigErrors(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	for want, change := range map[string]func(*config){
-		"root":                        func(c *config) { c.Root = "var/lib" },
-		"state":                       func(c *config) { c.State = "" },
-		"socket":                      func(c *config) { c.Socket = "berth.sock" },
-		"is 104 bytes long":           func(c *config) { c.State = "/" + strings.Repeat("x", 104-len("//berth.sock")) },
-		"keeper":                      func(c *config) { c.Keeper = "berth-keeper" },
-		"log.level":                   func(c *config) { c.Log.Level = "loud" },
-		"log.format":                  func(c *config) { c.Log.Format = "xml" },
-		"images.max_image_bytes":      func(c *config) { c.Images.MaxImageBytes = -1 },
-		"images.max_zstd_window":      func(c *config) { c.Images.MaxZstdWindow = 8<<20 - 1 },
-		"max_zstd_window 134217729":   func(c *config) { c.Images.MaxZstdWindow = 128<<20 + 1 },
-		"sandbox.cgroup_driver":       func(c *config) { c.Sandbox.CgroupDriver = "none" },
+		"root":                       func(c *config) { c.Root = "var/lib" },
+		"state":                      func(c *config) { c.State = "" },
+		"socket":                     func(c *config) { c.Socket = "berth.sock" },
+		"is 104 bytes long":          func(c *config) { c.State = "/" + strings.Repeat("x", 104-len("//berth.sock")) },
+		"keeper":                     func(c *config) { c.Keeper = "berth-keeper" },
+		"log.level":                  func(c *config) { c.Log.Level = "loud" },
+		"log.format":                 func(c *config) { c.Log.Format = "xml" },
+		"images.max_image_bytes":     func(c *config) { c.Images.MaxImageBytes = -1 },
+		"images.max_zstd_window":     func(c *config) { c.Images.MaxZstdWindow = 8<<20 - 1 },
+		"max_zstd_window 134217729":  func(c *config) { c.Images.MaxZstdWindow = 128<<20 + 1 },
+		"sandbox.cgroup_driver":      func(c *config) { c.Sandbox.CgroupDriver = "none" },
+		"\nimages.max_image_entries": func(c *config) { c.Images.MaxImageBytes, c.Images.MaxImageEntries = 0, 0 },
+		"\nimages.verification.rules[0]": func(c *config) {
+			c.Images.Verification.Default, c.Images.Verification.Rules = "x", []signature.Rule{{}}
+		},
+		"\nlog.format \"xml\": must be text or json\nimages.max": func(c *config) {
+			c.Log, c.Images.MaxImageBytes = logConfig{"loud", "xml"}, -1
+		},
 		"\nnetwork.ip_preference":     func(c *config) { c.Network.ConfDir, c.Network.IPPreference = "x", "ipv5" },
 		"network.conf_dir \"x\": not": func(c *config) { c.Network.ConfDir, c.Network.IPPreference = "x", "ipv5" },
 	} {
@@ -202,7 +212,7 @@ func TestConfigCommand(t *testing.T) {
 	if _, err = run(t, "config", "--config", path+".missing"); err == nil {
 		t.Error("a missing file that was asked for is no error")
 	}
-	if _, err = run(t, "config", "--config", path, "--log-level", "loud"); err == nil || !strings.Contains(err.Error(), path+" and flags: log.level") {
+	if _, err = run(t, "config", "--config", path, "--log-level", "loud"); err == nil || !strings.HasPrefix(err.Error(), "--log-level: log.level") {
 		t.Errorf("a bad flag: %v", err)
 	}
 }
@@ -233,5 +243,63 @@ func TestFlags(t *testing.T) {
 		if value != "/given" {
 			t.Errorf("--%s: %s is %v", flag, want, value)
 		}
+	}
+}
+
+// TestConfigErrorsSayWhereFrom: all of them at once, each with the flag or the file that its value is from; a file that isn't there is none.
+func TestConfigErrorsSayWhereFrom(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.toml")
+	if err := os.WriteFile(path, []byte("keeper = \"k\"\n[log]\nformat = \"xml\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := "/" + strings.Repeat("x", 110)
+	_, err := run(t, "config", "--config", path, "--log-level", "loud", "--state", long, "--cni-bin-dir", "a,b")
+	want := "--state: socket \"" + long + "/berth.sock\": is 122 bytes long, and 103 are possible\n" +
+		path + ": keeper \"k\": must be an absolute path\n" +
+		"--log-level: log.level \"loud\": must be trace, debug, info, warn or error\n" +
+		path + ": log.format \"xml\": must be text or json\n" +
+		"--cni-bin-dir: network.bin_dirs \"a\": not an absolute path\n--cni-bin-dir: network.bin_dirs \"b\": not an absolute path"
+	if err == nil || !sameLines(err.Error(), want) {
+		t.Errorf("%v\nwant\n%s", err, want)
+	}
+	if _, err := os.Stat(defaultConfigFile); err == nil {
+		t.Skip(defaultConfigFile + " is there")
+	}
+	if _, err = run(t, "config", "--root", "here"); err == nil || err.Error() != "--root: root \"here\": must be an absolute path" {
+		t.Errorf("without a file: %v", err)
+	}
+	_, err = run(t, "config", "check", path)
+	if want := path + ": keeper \"k\": must be an absolute path\n" + path + ": log.format \"xml\": must be text or json"; err == nil || err.Error() != want {
+		t.Errorf("config check: %v", err)
+	}
+}
+
+func sameLines(a, b string) bool {
+	return slices.Equal(slices.Sorted(strings.SplitSeq(a, "\n")), slices.Sorted(strings.SplitSeq(b, "\n")))
+}
+
+// TestConfigInEffect: what crictl info shows has the file's keys, all of them, and the paths that are used.
+func TestConfigInEffect(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.State = "/state"
+	raw, err := json.Marshal(cfg.inEffect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(raw, &tree); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range configKeys() {
+		if !has(tree, strings.Split(key, ".")) {
+			t.Errorf("no %s", key)
+		}
+	}
+	keeper, _ := tree["keeper"].(string)
+	if tree["socket"] != "/state/berth.sock" || filepath.Base(keeper) != "berth-keeper" || !filepath.IsAbs(keeper) {
+		t.Errorf("socket %v, keeper %q", tree["socket"], keeper)
+	}
+	if timeout := tree["images"].(map[string]any)["pull_progress_timeout"]; timeout != "1m0s" {
+		t.Errorf("a time is %v", timeout)
 	}
 }

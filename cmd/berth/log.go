@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -19,13 +20,14 @@ const (
 )
 
 func (c logConfig) Validate() error {
+	var errs []error
 	if _, err := logrus.ParseLevel(c.Level); err != nil {
-		return fmt.Errorf("level %q: must be trace, debug, info, warn or error", c.Level)
+		errs = append(errs, fmt.Errorf("level %q: must be trace, debug, info, warn or error", c.Level))
 	}
 	if c.Format != formatText && c.Format != formatJSON {
-		return fmt.Errorf("format %q: must be text or json", c.Format)
+		errs = append(errs, fmt.Errorf("format %q: must be text or json", c.Format))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // newLogger makes the daemon's logger. Call Validate before.

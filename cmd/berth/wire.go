@@ -160,7 +160,7 @@ func (r *rooms) door(ctx context.Context, cfg config, tracer *trace.Tracer, log 
 				network = err.Error()
 			}
 			return map[string]any{
-				"config":            cfg,
+				"config":            cfg.inEffect(),
 				"version":           version + revision(),
 				"golang":            runtime.Version(),
 				"keeper":            map[string]any{"pid": r.keeper.PID()},

@@ -66,8 +66,8 @@ func (a *Archive) fill(tr *tar.Reader, limit int64) error {
 		if err == io.EOF {
 			return nil
 		}
-		if errors.Is(err, tar.ErrHeader) && len(a.files)+len(a.links) == 0 {
-			return fmt.Errorf("%w: it begins like no tar file: %w", ErrNotArchive, err)
+		if (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)) && len(a.files)+len(a.links) == 0 {
+			return fmt.Errorf("%w: it is no tar file", ErrNotArchive)
 		}
 		if err != nil {
 			return asCorrupt(err)

@@ -46,23 +46,24 @@ func DefaultPolicy() Policy {
 	return Policy{Default: Accept, Rules: []Rule{}, VerifierTimeout: "10s"}
 }
 
-// Validate names the first field that can't be. It doesn't look at files.
+// Validate names each field that can't be, on a line of its own. It doesn't look at files.
 func (p Policy) Validate() error {
+	var errs []error
 	if p.Default != Accept && p.Default != Reject {
-		return fmt.Errorf("default %q: must be %q or %q", p.Default, Accept, Reject)
+		errs = append(errs, fmt.Errorf("default %q: must be %q or %q", p.Default, Accept, Reject))
 	}
 	if p.VerifierDir != "" && !filepath.IsAbs(p.VerifierDir) {
-		return fmt.Errorf("verifier_dir %q: must be an absolute path", p.VerifierDir)
+		errs = append(errs, fmt.Errorf("verifier_dir %q: must be an absolute path", p.VerifierDir))
 	}
 	if _, err := p.verifierTimeout(); err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	for i, r := range p.Rules {
 		if err := r.validate(); err != nil {
-			return fmt.Errorf("rules[%d]: %w", i, err)
+			errs = append(errs, fmt.Errorf("rules[%d]: %w", i, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (p Policy) verifierTimeout() (time.Duration, error) {
