@@ -11,7 +11,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags='-s -w'
 BLACKBOX := ./test/harness/... ./test/blackbox/... ./test/crash/... ./test/safety/... ./test/fuzz/...
 UNIT = $(shell $(GO) list ./... | grep -vE '/test/(critest|kubelet|harness|blackbox|crash|safety|fuzz)')
 
-.PHONY: FORCE critest-bench test-kubelet test-cgroup2 test-vm help build tools deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check bench-pull lint cross install clean
+.PHONY: FORCE critest-bench test-kubelet test-cgroup2 test-vm help build tools crictl staticcheck deps demo demo-clean test unit root-tests blackbox critest fuzz bench bench-check bench-pull lint cross install clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,12 @@ help: ## what there is to make
 build: ## the two programs, into bin/
 	$(BUILD) -o $(BIN)/ ./cmd/berth ./cmd/berth-keeper
 
-tools: ## crictl and staticcheck, into bin/
-	CGO_ENABLED=0 $(GO) build -C hack/tools -trimpath -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ sigs.k8s.io/cri-tools/cmd/crictl honnef.co/go/tools/cmd/staticcheck
+TOOL = CGO_ENABLED=0 $(GO) build -C hack/tools -trimpath -ldflags='-s -w' -o $(CURDIR)/$(BIN)/
+tools: crictl staticcheck ## crictl and staticcheck, into bin/
+crictl:
+	$(TOOL) sigs.k8s.io/cri-tools/cmd/crictl
+staticcheck:
+	$(TOOL) honnef.co/go/tools/cmd/staticcheck
 
 $(BIN)/critest: hack/tools/go.mod
 	CGO_ENABLED=0 $(GO) test -C hack/tools -c -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ sigs.k8s.io/cri-tools/cmd/critest
@@ -29,11 +33,11 @@ $(BIN)/critest: hack/tools/go.mod
 deps: ## what tests need from Debian
 	@hack/deps.sh
 
-demo: build tools ## berth at work: a daemon, an image, a pod of two containers (as root)
+demo: build crictl ## berth at work: a daemon, an image, a pod of two containers (as root)
 	@$(GO) run ./hack/demo up
 
 demo-clean: ## ends and removes what make demo made
-	@test -x $(BIN)/berth || $(MAKE) --no-print-directory build tools
+	@test -x $(BIN)/berth -a -x $(BIN)/crictl || $(MAKE) --no-print-directory build crictl
 	@$(GO) run ./hack/demo down
 
 test: unit blackbox ## all tests (as root)
@@ -41,16 +45,16 @@ test: unit blackbox ## all tests (as root)
 unit: deps build ## tests beside the code, with the race detector (as root)
 	BERTH_TEST_CNI_PLUGINS=build $(GO) run ./hack/gotest -noskip -again -- -race -timeout 15m $(UNIT)
 
-blackbox: deps build tools ## tests of a running daemon, one at a time (as root)
+blackbox: deps build crictl ## tests of a running daemon, one at a time (as root)
 	$(GO) run ./hack/gotest -noskip -again -- -count=1 -p 1 -timeout 20m $(BLACKBOX)
 
-root-tests: deps build tools ## only the tests that need root; fails when one is skipped
+root-tests: deps build crictl ## only the tests that need root; fails when one is skipped
 	$(GO) run ./hack/gotest -noskip -- -count=1 -p 1 -run '^TestRoot' -timeout 20m ./...
 
-critest: deps build tools $(BIN)/critest ## the acceptance suite of the CRI, serially and in parallel (as root)
+critest: deps build crictl $(BIN)/critest ## the acceptance suite of the CRI, serially and in parallel (as root)
 	$(GO) run ./hack/gotest -noskip -- -count=1 -timeout 40m ./test/critest
 
-critest-bench: deps build tools $(BIN)/critest ## the suite's own benchmarks: 100 pods and containers, and what they took (as root)
+critest-bench: deps build crictl $(BIN)/critest ## the suite's own benchmarks: 100 pods and containers, and what they took (as root)
 	BERTH_CRITEST_BENCHMARK=100 $(GO) test -count=1 -v -timeout 40m -run '^TestRootBenchmark$$' ./test/critest
 
 # Built once for each version: it takes ten minutes of processor time.
@@ -59,7 +63,7 @@ KUBELET = .cache/kubelet-$(KUBELET_VERSION)-$(shell cat hack/tools/kubelet/*.go 
 K8S_GIT = -X k8s.io/component-base/version.git
 KUBELET_LD = -s -w $(K8S_GIT)Version=$(KUBELET_VERSION) $(K8S_GIT)Major=$(patsubst v%,%,$(word 1,$(subst ., ,$(KUBELET_VERSION)))) $(K8S_GIT)Minor=$(word 2,$(subst ., ,$(KUBELET_VERSION)))
 
-test-kubelet: deps build tools ## static pods on a real kubelet; FOCUS=Pods/probes; the first time builds it (as root)
+test-kubelet: deps build crictl ## static pods on a real kubelet; FOCUS=Pods/probes; the first time builds it (as root)
 	@test -x $(KUBELET) || $(MAKE) --no-print-directory $(KUBELET)
 	BERTH_TEST_KUBELET=$(CURDIR)/$(KUBELET) $(GO) run ./hack/gotest -noskip -- -count=1 -timeout 30m -run '^TestRoot$(FOCUS)' ./test/kubelet
 
@@ -84,7 +88,7 @@ V2_SYSTEMD := Scope|Stats|Metrics|TestRootCadvisor|Slice|RootCreate|RootKill|Roo
 MAYSKIP := ^nothing$$
 VM_TEST = $(GO) run ./hack/gotest -noskip -mayskip '$(MAYSKIP)' -again -- -count=1 -p 1 -timeout 30m -exec '$(CURDIR)/$(BIN)/vm exec'
 
-test-cgroup2: deps build tools $(BIN)/critest $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
+test-cgroup2: deps build crictl $(BIN)/critest $(BIN)/vm ## tests on cgroup v2, with both drivers, AppArmor and SELinux, in virtual machines (as root)
 	$(BIN)/vm prepare
 	$(MAKE) --no-print-directory -j4 -Otarget in-vm-packages in-vm-daemon in-vm-systemd in-vm-selinux in-vm-network in-vm-checkpoint
 	$(MAKE) --no-print-directory in-vm-critest
@@ -107,10 +111,10 @@ in-vm-critest: # alone: its tests have bounds of their own
 in-vm-checkpoint: # criu 3.17 fails on newer kernels
 	$(BIN)/vm with -append 'apparmor=1 security=apparmor' $(VM_TEST) -run 'Checkpoint|Restore' ./test/blackbox
 
-test-vm: deps build tools $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
+test-vm: deps build crictl $(BIN)/vm ## PKGS='./cni -run TestRootX' in the virtual machine; VM=-systemd (as root)
 	$(BIN)/vm with $(VM) $(VM_TEST) $(PKGS)
 
-bench: build tools deps ## measures a daemon of its own; BENCH=-compare beside containerd, BENCH='-endpoint unix://…' another (as root)
+bench: build crictl deps ## measures a daemon of its own; BENCH=-compare beside containerd, BENCH='-endpoint unix://…' another (as root)
 	$(GO) run ./test/bench $(BENCH)
 
 bench-pull: BENCH = -pulls 5
@@ -121,7 +125,7 @@ bench-check: bench ## fails when a figure is over four times its bound, for mach
 	$(GO) run ./test/bench $(BENCH) -pods 1000 -host-network -rounds 5 -restarts 0
 	CGO_ENABLED=0 BERTH_BENCH_SLACK=4 $(GO) test -run '^$$' -bench 'Launch|Compile' -benchtime 300x ./oci
 
-lint: tools ## gofmt, go vet, staticcheck, and which package may import which
+lint: staticcheck ## gofmt, go vet, staticcheck, and which package may import which
 	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "gofmt these: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(BIN)/staticcheck ./...

@@ -65,7 +65,7 @@ func up(ctx context.Context, p place) error {
 	if _, err := p.crictl(ctx, "exec", "--sync", web, "/bin/look"); err != nil {
 		return err
 	}
-	farewell(p, web)
+	farewell(os.Stdout, p, pod, web)
 	return nil
 }
 
@@ -179,19 +179,24 @@ func logs(ctx context.Context, p place, web, sidecar string) error {
 	return nil
 }
 
-func farewell(p place, web string) {
-	crictl := "bin/crictl --config " + p.file("crictl.yaml")
-	fmt.Printf(`
+// farewell writes how to go on, by hand and from any directory.
+func farewell(out io.Writer, p place, pod, web string) {
+	fmt.Fprintf(out, `
 ==> Done. berth and its pod go on running. Go on with
 
-    alias crictl=%q
-    crictl ps                       the containers; crictl pods, crictl images
-    crictl logs %.13s       what a container wrote
-    crictl exec --sync %.13s /bin/look
-    bin/berth check                 what this node has and lacks
-    less %s   the daemon's log
+    alias crictl="%[1]s --config %[2]s"
+    alias berth="%[3]s --config %[4]s"
+
+    crictl ps                          the containers; crictl pods, crictl images
+    crictl logs %.13[5]s          what a container wrote
+    crictl exec --sync %.13[5]s /bin/look    a command in it; the image has no shell
+    berth explain %.13[5]s        each system call that started a container, and when
+    berth explain %.13[6]s        what made its pod
+    berth images list                  berth pull, berth images --help
+    berth check                        what this node has and lacks
+    less %[7]s       the daemon's log
 
     make demo        runs the pod anew
     make demo-clean  ends and removes all of it
-`, crictl, web, web, p.log())
+`, filepath.Join(p.bin, "crictl"), p.file("crictl.yaml"), filepath.Join(p.bin, "berth"), p.config(), web, pod, p.log())
 }
