@@ -14,7 +14,7 @@ func newConfigCommand(flags *configFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the configuration in effect: the file, and flags over it",
-		Args:  cobra.NoArgs,
+		Args:  subcommandOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := flags.load()
 			if err != nil {

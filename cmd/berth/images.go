@@ -16,7 +16,7 @@ import (
 func newImagesCommand(flags *configFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "images", Short: "Images of the running daemon",
-		Args:        cobra.NoArgs, // without a function to run, cobra takes a mistyped command for a call for help
+		Args:        subcommandOnly,
 		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Annotations: map[string]string{bareHelps: "yes"},
 	}

@@ -8,7 +8,7 @@
 //	berth pull             the same as berth images pull
 //	berth explain          the launch program that a container got, step by step
 //	berth check            what this node has and lacks
-//	berth version
+//	berth version          also --version
 //
 // Below ROOT (/var/lib/berth) lies what outlives a boot, below STATE (/run/berth)
 // what doesn't: berth.lock in both, flocked by the daemon that serves them, and the
@@ -56,6 +56,9 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
+		Args:          subcommandOnly,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Annotations:   map[string]string{bareHelps: "yes"},
 	}
 	root.SetVersionTemplate(versionLine())
 	flags := addConfigFlags(root.PersistentFlags())

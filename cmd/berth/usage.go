@@ -12,7 +12,7 @@ import (
 // guide has every command of root say how it is called when it is called wrongly, and its help leave out those of the
 // flags of all commands that change nothing for it.
 func guide(root *cobra.Command) {
-	below(root, func(cmd *cobra.Command) {
+	throughout(root, func(cmd *cobra.Command) {
 		if check := cmd.Args; check != nil {
 			cmd.Args = func(cmd *cobra.Command, args []string) error { return withUsage(cmd, check(cmd, args)) }
 		}
@@ -28,12 +28,26 @@ func guide(root *cobra.Command) {
 	})
 }
 
-// below calls f for every command below root.
-func below(root *cobra.Command, f func(*cobra.Command)) {
-	for _, cmd := range root.Commands() {
-		f(cmd)
-		below(cmd, f)
+// throughout calls f for a command and all below it.
+func throughout(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, sub := range cmd.Commands() {
+		throughout(sub, f)
 	}
+}
+
+// subcommandOnly refuses what isn't a command below cmd. Without it, and a function to run, cobra takes a mistyped command for a call
+// for help.
+func subcommandOnly(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2 // letters, as in cobra's own
+	meant := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = fmt.Sprintf(" (is %s meant?)", strings.Join(near, " or "))
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
 }
 
 // withUsage adds a line with the command's usage to what is wrong with its arguments.

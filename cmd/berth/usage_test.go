@@ -16,7 +16,9 @@ func TestWrongCallsSayHow(t *testing.T) {
 		"explain":                "usage: berth explain ID [flags]",
 		"images rm":              "usage: berth images rm REFERENCE… [flags]",
 		"images rm --frobnicate": "unknown flag: --frobnicate\nusage: berth images rm REFERENCE… [flags]",
-		"images lst":             "usage: berth images export|import|list|prune|pull|rm|verify",
+		"imagess":                "unknown command \"imagess\" for \"berth\" (is images meant?)\nusage: berth check|completion|config|explain|images|pull|serve|version\n",
+		"frobnicate":             "unknown command \"frobnicate\" for \"berth\"\nusage: berth check|",
+		"images lst":             "unknown command \"lst\" for \"berth images\" (is list meant?)\nusage: berth images export|import|list|prune|pull|rm|verify",
 		"config chek":            "usage: berth config check|default, or berth config",
 		"version now":            "usage: berth version [flags]",
 		"--frobnicate":           "usage: berth ",
@@ -26,7 +28,7 @@ func TestWrongCallsSayHow(t *testing.T) {
 			t.Errorf("berth %s: %v, want %q\n%s", call, err, want, out)
 		}
 	}
-	below(newRootCommand(), func(cmd *cobra.Command) {
+	throughout(newRootCommand(), func(cmd *cobra.Command) {
 		if cmd.Args == nil && cmd.Runnable() && cmd.Use == cmd.Name() {
 			t.Errorf("%s takes any arguments and does nothing with them", cmd.CommandPath())
 		}
