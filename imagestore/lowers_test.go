@@ -138,9 +138,9 @@ func wantMixed(t testing.TB, mount *os.File, first uint32) {
 	if err != nil || data.Mode&0o7777 != 0o1777 || data.Uid != first+7 {
 		t.Errorf("data: mode %o, user %d, %v", data.Mode, data.Uid, err)
 	}
-	for _, name := range []string{"data", "data/a", "data/1", "data/4"} { // Java, for one, looks for a mount where the device differs
-		if st, err := statMounted(t, mount, name); err != nil || st.Dev != root.Dev {
-			t.Errorf("%s is on device %x, the root on %x, %v", name, st.Dev, root.Dev, err)
+	for _, name := range []string{"data/a", "data/1", "data/4"} { // JavaScript's numbers end at 53 bits, some programs' at 32
+		if st, err := statMounted(t, mount, name); err != nil || st.Ino >= 1<<32 {
+			t.Errorf("%s has number %d, %v", name, st.Ino, err)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (o Options) settings() (pairs [][2]string, flags []string) {
 		pairs = append(pairs, [2]string{labelOption, o.Label})
 	}
 	if o.detached() {
-		pairs = append(pairs, [2]string{"xino", "on"})
+		pairs = append(pairs, [2]string{"xino", "off"})
 	}
 	if o.Volatile && o.Upper != "" {
 		flags = []string{"volatile"}
