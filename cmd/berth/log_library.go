@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -12,11 +13,26 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// catchLibraries has what Kubernetes' libraries and gRPC say for themselves written to log, in its format. They keep a
-// logger for the whole process and write to standard error without one, so this is called once, before either is used.
+// catchLibraries has what libraries say for themselves written to log, in its format: Kubernetes' and gRPC, and those that use Go's
+// own logger or logrus'. Those are each one for the whole process, and write to standard error without this; it is called once,
+// before any of them is used.
 func catchLibraries(log *logrus.Logger) {
 	klog.SetLogger(logr.New(streamSink{log}))
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, grpcLog{log}))
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(goLog{log})
+	others := logrus.StandardLogger()
+	others.SetOutput(log.Out)
+	others.SetFormatter(log.Formatter)
+	others.SetLevel(log.GetLevel())
+}
+
+// goLog is where Go's own logger writes.
+type goLog struct{ log *logrus.Logger }
+
+func (g goLog) Write(text []byte) (int, error) {
+	g.log.WithFields(logrus.Fields{"op": "library", "error": strings.TrimSpace(string(text))}).Warn("library complains")
+	return len(text), nil
 }
 
 // streamSink is what the libraries behind exec, attach and port-forward log to (logr.LogSink). Nearly all that they call

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	stdlog "log"
 	"os"
 	"testing"
 
@@ -43,6 +44,8 @@ func TestLibrariesLogAsTheDaemonDoes(t *testing.T) {
 		os.Stderr = before
 		klog.ClearLogger()
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+		stdlog.SetOutput(before)
+		logrus.SetOutput(before)
 	}()
 	catchLibraries(log)
 
@@ -65,6 +68,14 @@ func TestLibrariesLogAsTheDaemonDoes(t *testing.T) {
 	grpclog.Error("lost ", "a message")
 	if e := event(t, &out); e["level"] != "warning" || e["op"] != "grpc" || e["error"] != "lost a message" {
 		t.Errorf("gRPC's: %v", e)
+	}
+	stdlog.Printf("netlink: %s", "odd")
+	if e := event(t, &out); e["level"] != "warning" || e["op"] != "library" || e["error"] != "netlink: odd" {
+		t.Errorf("Go's: %v", e)
+	}
+	logrus.Error("ttrpc: odd")
+	if e := event(t, &out); e["level"] != "error" || e["msg"] != "ttrpc: odd" {
+		t.Errorf("logrus': %v", e)
 	}
 	grpclog.Info("connected")
 	if e := event(t, &out); e != nil {
