@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 
 	"google.golang.org/grpc"
@@ -16,7 +18,7 @@ import (
 func dial(socket string) (*grpc.ClientConn, error) {
 	probe, err := net.Dial("unix", socket)
 	if err != nil {
-		return nil, fmt.Errorf("no daemon answers: %w (berth serve runs one; --socket, --state or --config say where)", err)
+		return nil, noAnswer(err)
 	}
 	probe.Close()
 	const largest = 16 << 20 // as the daemon's
@@ -27,6 +29,14 @@ func dial(socket string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("connect to %s: %w", socket, err)
 	}
 	return conn, nil
+}
+
+// noAnswer says for people why a socket can't be connected to (connect(2)).
+func noAnswer(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("the daemon's socket is for root and its group: %w", err)
+	}
+	return fmt.Errorf("no daemon answers: %w (berth serve runs one; --socket, --state or --config say where)", err)
 }
 
 // plain takes gRPC's "rpc error: code = … desc =" off what the daemon said. What ended by a signal (main) is told so.

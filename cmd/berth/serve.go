@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -27,7 +29,11 @@ func newServeCommand(flags *configFlags) *cobra.Command {
 			}
 			log := newLogger(cfg.Log, cmd.ErrOrStderr())
 			catchLibraries(log)
-			return serve(cmd.Context(), cfg, log)
+			err = serve(cmd.Context(), cfg, log)
+			if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
+				return fmt.Errorf("%w (berth serve needs root)", err)
+			}
+			return err
 		},
 	}
 }
