@@ -300,3 +300,37 @@ func TestRootFileLayerErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestRootNumbersStay: a file that a container wrote to has the number that it had in the image, also when the kernel has
+// forgotten them meanwhile, as when there is little memory.
+func TestRootNumbersStay(t *testing.T) {
+	s, img := pulled(t, layerOf(t, f("a", "1")), layerOf(t, f("b", "2")))
+	if err := s.PrepareSnapshot(t.Context(), "one", img.ID); err != nil {
+		t.Fatal(err)
+	}
+	var first [2]unix.Stat_t
+	for round := range 3 {
+		mount, err := s.MountSnapshot("one", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range []string{"a", "b"} {
+			st, err := statMounted(t, mount, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round == 0 {
+				first[i] = st
+			}
+			if st.Ino != first[i].Ino {
+				t.Errorf("%s had number %d, has %d", name, first[i].Ino, st.Ino)
+			}
+			fd, err := unix.Openat(int(mount.Fd()), name, unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(fd)
+		}
+		mount.Close()
+	}
+}

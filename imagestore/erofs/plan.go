@@ -27,6 +27,10 @@ const (
 
 // Plan is where everything of a file system goes. It is made by Lay.
 type Plan struct {
+	// UUID tells the file system from others: overlayfs finds again what a file was copied from by it, and so lets the copy keep its inode's number
+	// (fs/overlayfs/super.c, ovl_lower_uuid_ok).
+	UUID [16]byte
+
 	base   int64 // where metadata begins
 	inodes int64 // where the inodes begin
 	size   int64

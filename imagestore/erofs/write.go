@@ -34,6 +34,7 @@ func (p *Plan) Header() []byte {
 	little.PutUint64(super[16:], uint64(len(p.order)))
 	little.PutUint32(super[36:], uint32(p.size/Block))
 	little.PutUint32(super[40:], uint32(p.inodes/Block))
+	copy(super[48:64], p.UUID[:])
 	// The kernel's crc32c has no last inversion. It covers a block, from the superblock on.
 	little.PutUint32(super[4:], ^crc32.Checksum(super[:Block], crc32.MakeTable(crc32.Castagnoli)))
 	return header

@@ -32,7 +32,7 @@ func CheckPacked(ctx context.Context, path string, tarSize int64, diffID digest.
 	if got := digest.NewDigest(digest.SHA256, sum); r.n != tarSize || got != diffID {
 		return corrupt("it has %d of the %d bytes of its tar, and they make %s", r.n, tarSize, got)
 	}
-	plan, err := layPacked(x, indexErr, tarSize)
+	plan, err := layPacked(x, indexErr, tarSize, diffID)
 	if err != nil {
 		return corrupt("its tar: %w", err)
 	}

@@ -2,11 +2,13 @@ package layer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
@@ -71,7 +73,7 @@ func (pk *Packer) Pack(ctx context.Context, path string, open Opener, want Blob,
 		return Unpacked{}, err
 	}
 	done := Unpacked{TarSize: p.tarSize.Load(), OpaqueRoot: x.opaqueRoot, Packed: true}
-	plan, err := layPacked(x, indexErr, done.TarSize)
+	plan, err := layPacked(x, indexErr, done.TarSize, want.DiffID)
 	if err != nil {
 		budget.giveBack(x.entries, x.bytes, done.TarSize)
 		return done, err
@@ -85,7 +87,7 @@ func (pk *Packer) Pack(ctx context.Context, path string, open Opener, want Blob,
 }
 
 // layPacked plans a layer's metadata behind its tar.
-func layPacked(x *indexer, err error, tarSize int64) (*erofs.Plan, error) {
+func layPacked(x *indexer, err error, tarSize int64, diffID digest.Digest) (*erofs.Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotPacked, err)
 	}
@@ -93,6 +95,8 @@ func layPacked(x *indexer, err error, tarSize int64) (*erofs.Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotPacked, err)
 	}
+	sum := sha256.Sum256([]byte(diffID))
+	copy(plan.UUID[:], sum[:])
 	return plan, nil
 }
 
