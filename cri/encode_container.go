@@ -35,7 +35,7 @@ func encodeContainerStatus(in *sandbox.ContainerInfo) *v1.ContainerStatus {
 		Image:       encodeImageSpec(in),
 		ImageRef:    encodeImageDigest(in),
 		Reason:      in.Reason,
-		Message:     in.Message,
+		Message:     oneLine(in.Message),
 		Labels:      in.Config.Labels,
 		Annotations: in.Config.Annotations,
 		Mounts:      encodeMounts(in.Config.Mounts),

@@ -86,7 +86,7 @@ func TestEncodeContainerStatus(t *testing.T) {
 	in := &sandbox.ContainerInfo{
 		ID: "c1", PodID: "p1", State: sandbox.ContainerExited,
 		CreatedAt: created, StartedAt: started, FinishedAt: finished,
-		ExitCode: 137, Reason: "OOMKilled", Message: "out of memory",
+		ExitCode: 137, Reason: "OOMKilled", Message: "out of memory\nand of luck",
 		ImageID: "sha256:abc", ImageName: "docker.io/library/web:1", ImageDigest: "docker.io/library/web@sha256:def",
 		LogPath:    "/var/log/pods/x/web/0.log",
 		User:       &spec.User{UID: 1000, GID: 100, Groups: []uint32{100, 200}},
@@ -103,7 +103,7 @@ func TestEncodeContainerStatus(t *testing.T) {
 		Id: "c1", State: v1.ContainerState_CONTAINER_EXITED,
 		Metadata:  &v1.ContainerMetadata{Name: "web", Attempt: 2},
 		CreatedAt: created.UnixNano(), StartedAt: started.UnixNano(), FinishedAt: finished.UnixNano(),
-		ExitCode: 137, Reason: "OOMKilled", Message: "out of memory",
+		ExitCode: 137, Reason: "OOMKilled", Message: "out of memory; and of luck",
 		Image:    &v1.ImageSpec{Image: "docker.io/library/web:1", UserSpecifiedImage: "web:1"},
 		ImageRef: "docker.io/library/web@sha256:def", ImageId: "sha256:abc",
 		Labels: map[string]string{"l": "1"}, Annotations: map[string]string{"n": "2"},

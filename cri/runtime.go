@@ -146,7 +146,7 @@ func (s *nodeCalls) Status(_ context.Context, req *v1.StatusRequest) (*v1.Status
 func encodeNetworkCondition(in sandbox.Readiness) *v1.RuntimeCondition {
 	out := &v1.RuntimeCondition{Type: v1.NetworkReady, Status: in.Network == nil}
 	if in.Network != nil {
-		out.Reason, out.Message = "NetworkNotReady", in.Network.Error()
+		out.Reason, out.Message = "NetworkNotReady", oneLine(in.Network.Error())
 	}
 	return out
 }

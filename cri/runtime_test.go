@@ -46,12 +46,12 @@ func TestStatus(t *testing.T) {
 		t.Errorf("handlers %q, want the default without and with its name", names)
 	}
 
-	d.rooms.network = errors.New("no configuration in /etc/cni/net.d")
+	d.rooms.network = errors.Join(errors.New("no configuration in /etc/cni/net.d"), errors.New("no bridge"))
 	if got, err = d.Status(t.Context(), &v1.StatusRequest{Verbose: true}); err != nil {
 		t.Fatal(err)
 	}
 	network := got.Status.Conditions[1]
-	if network.Type != "NetworkReady" || network.Status || network.Reason == "" || network.Message != d.rooms.network.Error() {
+	if network.Type != "NetworkReady" || network.Status || network.Reason == "" || network.Message != "no configuration in /etc/cni/net.d; no bridge" {
 		t.Errorf("network condition %v", network)
 	}
 	if got.Info["config"] != `{"root":"/r"}` {

@@ -83,8 +83,7 @@ var outcomes = []outcome{
 
 // toStatus gives an error its gRPC code. Errors that have one (of gRPC itself)
 // keep it; an error without a row is Unknown, and never NotFound: a stray ENOENT
-// must not look like "already gone". The message is one line, as clients print it:
-// errors that were joined have one each.
+// must not look like "already gone".
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -92,7 +91,7 @@ func toStatus(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
-	message := strings.ReplaceAll(err.Error(), "\n", "; ")
+	message := oneLine(err.Error())
 	for _, o := range outcomes {
 		if errors.Is(err, o.sentinel) {
 			return status.Error(o.code, o.prefix+message)
@@ -100,6 +99,9 @@ func toStatus(err error) error {
 	}
 	return status.Error(codes.Unknown, message)
 }
+
+// oneLine writes what was joined (errors.Join), a line each, on one, as clients print it.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // clients says whether the client alone can mend what toStatus made a status of, or
 // wanted it so: nothing is wrong with the node.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/berth-runtime/berth/cni"
 	"github.com/berth-runtime/berth/cri"
@@ -157,7 +158,7 @@ func (r *rooms) door(ctx context.Context, cfg config, tracer *trace.Tracer, log 
 		Info: func() map[string]any {
 			network := "OK" // as containerd says it
 			if err := r.network.Status(); err != nil {
-				network = err.Error()
+				network = strings.ReplaceAll(err.Error(), "\n", "; ")
 			}
 			return map[string]any{
 				"config":            cfg.inEffect(),
