@@ -2,6 +2,7 @@ package blackbox
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +54,25 @@ func TestRootVersionAndStatus(t *testing.T) {
 	want(t, "cgroup driver", config.Linux.CgroupDriver, cri.CgroupDriver_CGROUPFS)
 	_, err = d.Runtime.UpdateRuntimeConfig(d.Context(), &cri.UpdateRuntimeConfigRequest{RuntimeConfig: &cri.RuntimeConfig{NetworkConfig: &cri.NetworkConfig{PodCidr: d.Subnet}}})
 	check(t, err)
+}
+
+// TestRootVerboseStatus: crictl info has the configuration by the keys of its file, and the paths that are used.
+func TestRootVerboseStatus(t *testing.T) {
+	d := bare(t)
+	s, err := d.Runtime.Status(d.Context(), &cri.StatusRequest{Verbose: true})
+	check(t, err)
+	var got struct {
+		Socket, Keeper string
+		Network        struct {
+			Bridge string `json:"builtin_bridge"`
+		}
+	}
+	check(t, json.Unmarshal([]byte(s.Info["config"]), &got))
+	want(t, "socket", got.Socket, d.Socket)
+	want(t, "bridge", got.Network.Bridge, d.Bridge)
+	if info, err := os.Stat(got.Keeper); err != nil || info.Mode()&0o111 == 0 {
+		t.Errorf("keeper %q: %v", got.Keeper, err)
+	}
 }
 
 func TestRootSocket(t *testing.T) {
