@@ -150,29 +150,46 @@ func (e *exporter) layer(chain string) (ocispec.Descriptor, error) {
 		return e.keptLayer(e.catalog.blobFile(chain), record)
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: record.DiffID, Size: record.TarSize}
-	if !record.Origin {
+	if !record.hasTar() {
 		return desc, fmt.Errorf("%w: its tar brought a file twice, or was unpacked by an earlier berth: pull it again", ErrUnsupported)
 	}
 	if e.written[desc.Digest] {
 		return desc, nil
 	}
 	e.written[desc.Digest] = true
-	origin, err := os.Open(e.catalog.originFile(chain))
-	if err != nil {
-		return desc, err
-	}
-	defer origin.Close()
 	if err := e.header(blobPath(desc.Digest), desc.Size); err != nil {
 		return desc, err
 	}
 	sum := digest.SHA256.Digester()
-	if err := layer.Assemble(e.ctx, e.catalog.layerDir(chain), origin, io.MultiWriter(sum.Hash(), e.tar)); err != nil {
+	if err := e.catalog.writeTar(e.ctx, chain, record, io.MultiWriter(sum.Hash(), e.tar)); err != nil {
 		return desc, err
 	}
 	if sum.Digest() != desc.Digest {
 		return desc, fmt.Errorf("%w: its files make %s", ErrCorrupt, sum.Digest())
 	}
 	return desc, nil
+}
+
+// hasTar tells whether the layer's tar can be had.
+func (r *layerRecord) hasTar() bool { return r.Origin || r.Format == formatErofs }
+
+// writeTar writes the tar that a layer was made of. It isn't checked.
+func (cat *catalog) writeTar(ctx context.Context, chain string, record *layerRecord, w io.Writer) error {
+	if record.Format == formatErofs {
+		r, err := layer.TarOf(cat.layerDir(chain), record.TarSize)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		_, err = io.Copy(w, readUntil{ctx, r})
+		return err
+	}
+	origin, err := os.Open(cat.originFile(chain))
+	if err != nil {
+		return err
+	}
+	defer origin.Close()
+	return layer.Assemble(ctx, cat.layerDir(chain), origin, w)
 }
 
 // keptLayer writes one as it came.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -32,7 +30,8 @@ type unpacking struct {
 // installer makes images of blobs.
 type installer struct {
 	*catalog
-	slots chan struct{} // one for each layer that is being unpacked
+	slots  chan struct{} // one for each layer that is being unpacked
+	packer *layer.Packer
 }
 
 // install gets an image's missing layers out of blobs and gives it its names. When it fails nothing is left behind but whole layers, for a
@@ -126,7 +125,7 @@ func (in *installer) unpackAll(ctx context.Context, blobs manifest.Blobs, missin
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return syncAll(in.root)
+	return in.syncStaged(missing)
 }
 
 // unpackShared returns when the layer is staged or recorded, by this pull or another. When another one fails at it, this one tries itself:
@@ -210,11 +209,6 @@ func (in *installer) unpack(ctx context.Context, blobs manifest.Blobs, l manifes
 	if dir, err = in.newStaging("unpacking", "layer"); err != nil {
 		return "", layer.Unpacked{}, err
 	}
-	origin, err := makeStagedLayer(dir)
-	if err != nil {
-		return dir, layer.Unpacked{}, err
-	}
-	defer origin.Close()
 	ctx, dog, release := watch(ctx, time.Duration(in.cfg.PullProgressTimeout))
 	defer release()
 	open := func(ctx context.Context) (io.ReadCloser, error) {
@@ -230,38 +224,11 @@ func (in *installer) unpack(ctx context.Context, blobs manifest.Blobs, l manifes
 	want := layer.Blob{MediaType: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}
 	var done layer.Unpacked
 	err = fault.Guard(func() (err error) { // here, so that the caller learns of dir
-		done, err = layer.Unpack(ctx, filesOf(dir), origin, open, want, budget, dog.touch)
+		done, err = in.make(ctx, dir, open, want, budget, dog.touch)
 		return err
 	})
-	if err == nil {
-		done.Bytes, err = addSize(done.Bytes, origin)
-	}
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 		err = context.Cause(ctx)
 	}
 	return dir, done, err
 }
-
-// filesOf and originOf are what a layer's directory in staging has.
-func filesOf(dir string) string  { return filepath.Join(dir, "files") }
-func originOf(dir string) string { return filepath.Join(dir, "origin") }
-
-// makeStagedLayer fills such a directory.
-func makeStagedLayer(dir string) (origin *os.File, err error) {
-	if err := os.Mkdir(filesOf(dir), 0o700); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(originOf(dir), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-}
-
-// addSize adds what a file takes on the disk.
-func addSize(bytes int64, f *os.File) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return bytes + onDisk(info.Size()), nil
-}
-
-// onDisk is what so many bytes take, in whole blocks.
-func onDisk(size int64) int64 { return (size + 4095) / 4096 * 4096 }

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berth-runtime/berth/imagestore/layer"
 	"github.com/berth-runtime/berth/imagestore/manifest"
 )
 
@@ -57,7 +56,7 @@ func (in *installer) placeLayers(img *manifest.Image, c change) error {
 	if err != nil || len(staged) == 0 {
 		return err
 	}
-	if err := syncAll(in.root); err != nil {
+	if err := in.syncStaged(img.Layers); err != nil {
 		return err
 	}
 	for _, l := range staged {
@@ -67,7 +66,7 @@ func (in *installer) placeLayers(img *manifest.Image, c change) error {
 			return err
 		}
 		c.layers[chain] = &layerRecord{DiffID: l.DiffID, Blob: l.Blob.Digest, BlobSize: l.Blob.Size, Kept: kept, TarSize: l.done.TarSize,
-			Origin: l.done.Origin, Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot}
+			Origin: l.done.Origin, Bytes: l.done.Bytes, Inodes: l.done.Inodes, Opaque: l.done.OpaqueRoot, Format: formatOf(l.done)}
 	}
 	return errors.Join(syncDir(filepath.Join(in.root, "layers")), syncDir(filepath.Join(in.root, "origins")), syncDir(filepath.Join(in.root, "blobs")))
 }
@@ -91,52 +90,6 @@ func (in *installer) placeLayer(chain, from string, origin bool) (kept int64, er
 	}
 	in.discard(from)
 	return kept, nil
-}
-
-// stagedLayer is a layer to be placed.
-type stagedLayer struct {
-	manifest.Layer
-	from string
-	done layer.Unpacked
-}
-
-// adoptLayers completes each staged layer by what those below it say.
-func (in *installer) adoptLayers(img *manifest.Image) ([]stagedLayer, error) {
-	var staged []stagedLayer
-	var lowers []string // of the next layer, the nearest first
-	for _, l := range img.Layers {
-		chain := l.ChainID.String()
-		in.mu.Lock()
-		record, u := in.layers[chain], in.unpacking[chain]
-		if in.suspect[chain] {
-			record = nil
-		}
-		in.mu.Unlock()
-		if record != nil {
-			lowers = stack(lowers, in.layerDir(chain), record.Opaque)
-			continue
-		}
-		if u == nil || !u.staged {
-			return nil, fmt.Errorf("layer %s: it was lost while others were unpacked", l.ChainID)
-		}
-		if u.done.OpaqueRoot {
-			lowers = nil
-		}
-		if err := layer.Adopt(filesOf(u.dir), u.done.Implied, lowers); err != nil {
-			return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
-		}
-		lowers = stack(lowers, filesOf(u.dir), u.done.OpaqueRoot)
-		staged = append(staged, stagedLayer{l, u.dir, u.done})
-	}
-	return staged, nil
-}
-
-// stack puts a layer on top of others, of which an opaque one lets nothing be seen.
-func stack(lowers []string, top string, opaque bool) []string {
-	if opaque {
-		return []string{top}
-	}
-	return slices.Insert(lowers, 0, top)
 }
 
 // nameImage puts into c what the names change: this image's record, and those of images that lose a tag to it. Under mu.

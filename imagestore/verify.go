@@ -7,8 +7,6 @@ import (
 	"os"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/berth-runtime/berth/imagestore/layer"
 )
 
@@ -124,12 +122,12 @@ func (ck *checker) checkLayer(ctx context.Context, chain string) (LayerCheck, er
 		return LayerCheck{Problem: "it is gone"}, nil
 	}
 	check := LayerCheck{Layer: record.DiffID.String()}
-	if !record.Origin {
+	if !record.hasTar() {
 		check.Problem = "it can't be checked: its tar brought a file twice, or was unpacked by an earlier berth"
 		return check, nil
 	}
 	_, err := guarded(ck.log, "check layer "+check.Layer, func() (struct{}, error) {
-		err := ck.checkFiles(ctx, chain, record.DiffID)
+		err := ck.checkFiles(ctx, chain, record)
 		if err == nil && record.Kept > 0 {
 			err = checkKept(ctx, ck.blobFile(chain), record.Blob)
 		}
@@ -146,13 +144,16 @@ func (ck *checker) checkLayer(ctx context.Context, chain string) (LayerCheck, er
 	return check, nil
 }
 
-func (ck *checker) checkFiles(ctx context.Context, chain string, diffID digest.Digest) error {
+func (ck *checker) checkFiles(ctx context.Context, chain string, record *layerRecord) error {
+	if record.Format == formatErofs {
+		return layer.CheckPacked(ctx, ck.layerDir(chain), record.TarSize, record.DiffID)
+	}
 	origin, err := os.Open(ck.originFile(chain))
 	if err != nil {
 		return err
 	}
 	defer origin.Close()
-	return layer.Check(ctx, ck.layerDir(chain), origin, diffID)
+	return layer.Check(ctx, ck.layerDir(chain), origin, record.DiffID)
 }
 
 // distrust lets the next pull make a layer anew, unless containers run on it.
