@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/berth-runtime/berth/imagestore/erofs"
 )
 
 // TestRootExport: an exported image is the same one when it is imported, here or by others.
@@ -63,16 +65,24 @@ func TestRootExport(t *testing.T) {
 	}
 }
 
-// damage changes a byte of a file of an image's top layer.
+// damage changes the first byte of a file, the only one of an image's top layer.
 func damage(t *testing.T, s *Store, img *Image, file string) {
 	t.Helper()
-	path := filepath.Join(s.layerDir(img.layers[len(img.layers)-1]), file)
-	raw, err := os.ReadFile(path)
+	path, at := s.layerDir(img.layers[len(img.layers)-1]), int64(erofs.HeaderSize+512) // behind the file's header in the tar
+	if s.format == formatDirectory {
+		path, at = filepath.Join(path, file), 0
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw[0]++
-	if err := os.WriteFile(path, raw, 0o600); err != nil {
+	defer f.Close()
+	var first [1]byte
+	if _, err := f.ReadAt(first[:], at); err != nil {
+		t.Fatal(err)
+	}
+	first[0]++
+	if _, err := f.WriteAt(first[:], at); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -140,7 +140,9 @@ func openDescriptors(t testing.TB) (count int) {
 // TestRootLayerFormat: a store that must have files, and can't, isn't opened, and lets go of its directory.
 func TestRootLayerFormat(t *testing.T) {
 	needFiles(t)
-	if got := newTestStore(t).LayerFormat(); got != LayerFormatErofs {
+	cfg := testConfig(t)
+	cfg.LayerFormat = LayerFormatAuto
+	if got := openStore(t, t.TempDir(), cfg).LayerFormat(); got != LayerFormatErofs {
 		t.Errorf("on a disk: %s", got)
 	}
 	root, err := os.MkdirTemp("/dev/shm", "berth-store-")
@@ -148,7 +150,6 @@ func TestRootLayerFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
-	cfg := testConfig(t)
 	cfg.LayerFormat = LayerFormatErofs
 	if s, err := Open(t.Context(), root, cfg, quietLog()); err == nil {
 		s.Close()

@@ -1,11 +1,8 @@
 package imagestore
 
 import (
-	"bytes"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -33,9 +30,8 @@ func TestRootPullInRanges(t *testing.T) {
 		if got := parts.Load() > 3; got != want {
 			t.Errorf("%d ranges: %d requests for parts", ranges, parts.Load())
 		}
-		root, err := os.ReadFile(filepath.Join(s.layerDir(img.layers[0]), "a"))
-		if err != nil || !bytes.Equal(root, content) {
-			t.Errorf("%d bytes, %v", len(root), err)
+		if got := readLayer(t, s, img.layers[0], "a"); got != string(content) {
+			t.Errorf("%d bytes", len(got))
 		}
 	}
 }

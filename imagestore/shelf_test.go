@@ -192,8 +192,8 @@ func TestRootPullKeptBlob(t *testing.T) {
 	if got := r.blobs.Load() - before; got != 2 { // its configuration and its first layer
 		t.Errorf("%d blobs were fetched", got)
 	}
-	if content, err := os.ReadFile(filepath.Join(s.layerDir(img.layers[1]), "top")); string(content) != "2" {
-		t.Errorf("%q, %v", content, err)
+	if content := readLayer(t, s, img.layers[1], "top"); content != "2" {
+		t.Errorf("%q", content)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/sirupsen/logrus"
 
+	"github.com/berth-runtime/berth/imagestore/layer"
 	"github.com/berth-runtime/berth/imagestore/overlay"
 	"github.com/berth-runtime/berth/imagestore/project"
 	"github.com/berth-runtime/berth/imagestore/registry"
@@ -22,6 +23,9 @@ import (
 // mostSlots bounds the layers that are unpacked at once where the configuration doesn't say: with the 5 MB that each takes besides zstd's windows, a
 // pull stays below 150 MB on machines with many processors too.
 const mostSlots = 8
+
+// treeMemory bounds the trees of files that are in memory while layers are packed: some 80,000 files at once.
+const treeMemory = 32 << 20
 
 // Store holds images, their unpacked layers and the root file systems made of them. It is safe for concurrent use.
 //
@@ -114,7 +118,7 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 		return nil, errors.Join(err, db.close())
 	}
 	c.projects, c.uncounted = project.Open(filepath.Join(root, "snapshots"))
-	installer := &installer{catalog: c, slots: make(chan struct{}, slots)}
+	installer := &installer{catalog: c, slots: make(chan struct{}, slots), packer: layer.NewPacker(treeMemory)}
 	puller := &puller{catalog: c, installer: installer, platform: platform, flights: newFlights(), verifier: signature.New(cfg.Verification),
 		registry: registry.New(registry.Options{ConfigDir: cfg.RegistryConfigDir, AuthFile: cfg.RegistryAuthFile,
 			UserAgent: "berth", Stall: time.Duration(cfg.PullProgressTimeout), MinRate: cfg.PullMinRate,

@@ -3,6 +3,7 @@ package imagestore
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -42,6 +44,8 @@ func quietLog() logrus.FieldLogger {
 func testConfig(t testing.TB) Config {
 	cfg := DefaultConfig()
 	cfg.RegistryConfigDir = t.TempDir()
+	// Whatever a store does, it does with layers of both formats.
+	cfg.LayerFormat = cmp.Or(os.Getenv("BERTH_TEST_LAYERS"), LayerFormatAuto)
 	return cfg
 }
 
@@ -240,3 +244,18 @@ func wantClean(t testing.TB, s *Store, layers int) {
 }
 
 func ref(host, repository string) string { return fmt.Sprintf("%s/%s", host, repository) }
+
+// readLayer reads a file of a layer that is in its place.
+func readLayer(t *testing.T, s *Store, chain, name string) string {
+	t.Helper()
+	lower, release, err := s.lower(chain, s.format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	content, err := os.ReadFile(filepath.Join(lower.Reach(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
