@@ -44,6 +44,7 @@ test: unit blackbox ## all tests (as root)
 
 unit: deps build ## tests beside the code, with the race detector (as root)
 	BERTH_TEST_CNI_PLUGINS=build $(GO) run ./hack/gotest -noskip -again -- -race -timeout 15m $(UNIT)
+	BERTH_TEST_LAYERS=directory $(GO) run ./hack/gotest -noskip -again -- -run '^TestRoot' -timeout 15m ./imagestore # as where the kernel can't mount files
 
 blackbox: deps build crictl ## tests of a running daemon, one at a time (as root)
 	$(GO) run ./hack/gotest -noskip -again -- -count=1 -p 1 -timeout 20m $(BLACKBOX)

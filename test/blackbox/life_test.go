@@ -53,7 +53,7 @@ func TestRootPodLife(t *testing.T) {
 func TestRootContainerLife(t *testing.T) {
 	d := start(t)
 	pod := d.RunPod(d.PodConfig("life"))
-	config := harness.ContainerConfig("main", `echo "out $GREETING"; echo err >&2; cat; `+harness.Sleep)
+	config := harness.ContainerConfig("main", `trap "exit 0" TERM; cat; echo "out $GREETING"; echo err >&2; `+harness.Sleep)
 	config.Envs = []*cri.KeyValue{{Key: "GREETING", Value: []byte("hello")}}
 	config.Labels = map[string]string{"role": "main"}
 	config.Annotations = map[string]string{"example/note": "kept"}

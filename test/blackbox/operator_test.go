@@ -54,7 +54,7 @@ func TestRootVerifyRepairs(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	damageBusybox(t, d)
-	if out, err = imagesCommand(d, "verify"); err == nil || !strings.Contains(out, "damaged: layer") || !strings.Contains(out, "busybox") {
+	if out, err = imagesCommand(d, "verify"); err == nil || !strings.Contains(out, "damaged: layer") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if out, err = imagesCommand(d, "verify", "--repair"); err != nil || !strings.Contains(out, "repaired: layer") {
@@ -67,12 +67,16 @@ func TestRootVerifyRepairs(t *testing.T) {
 	want(t, "exit code", pod.Run(harness.ContainerConfig("c", "exit 7")).Wait().ExitCode, 7)
 }
 
-// damageBusybox cuts a file of a layer.
+// damageBusybox cuts what has busybox of a layer: the file, or the layer, where that is one.
 func damageBusybox(t *testing.T, d *harness.Daemon) {
 	t.Helper()
 	damaged := ""
 	check(t, filepath.WalkDir(filepath.Join(d.Root, "images", "layers"), func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() && e.Name() == "busybox" {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if e.Name() == "busybox" || bytes.Contains(content, []byte("bin/busybox")) && bytes.Contains(content, []byte("BusyBox v")) {
 			damaged = path
 		}
 		return err
@@ -80,7 +84,7 @@ func damageBusybox(t *testing.T, d *harness.Daemon) {
 	if damaged == "" {
 		t.Fatal("no busybox in the layers")
 	}
-	check(t, os.Truncate(damaged, 100))
+	check(t, os.Truncate(damaged, 5000))
 }
 
 // TestRootVerifyRepairsWithoutRegistry: a node that keeps layers as they came needs none.
