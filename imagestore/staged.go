@@ -24,7 +24,7 @@ func (in *installer) make(ctx context.Context, dir string, open layer.Opener, wa
 	}
 	done, err := in.packer.Pack(ctx, filesOf(dir), open, want, budget, progress)
 	if errors.Is(err, layer.ErrNotPacked) {
-		in.log.WithField("layer", want.DiffID.String()).WithError(err).Debug("image store: a layer becomes a directory")
+		in.log.WithField("op", "pack layer "+want.DiffID.String()).WithError(err).Debug("image store: a layer becomes a directory")
 		return unpackPacked(ctx, dir, done.TarSize, want, budget, progress)
 	}
 	return done, err
