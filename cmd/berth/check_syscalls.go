@@ -99,6 +99,14 @@ func overlayLayers() (string, error) {
 	return "yes", err
 }
 
+// erofsLayers asks the kernel alone: what the file system below the images has to say is tried when the daemon starts.
+func erofsLayers() (string, error) {
+	if _, err := kernel(6, 15)(); err != nil {
+		return "", err
+	}
+	return fileSystem("erofs")()
+}
+
 func pidfd() (string, error) {
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
