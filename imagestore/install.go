@@ -165,6 +165,9 @@ func (in *installer) claim(chain string) (mine *unpacking, wait <-chan struct{})
 func (in *installer) unpackClaimed(ctx context.Context, u *unpacking, blobs manifest.Blobs, l manifest.Layer, budget *layer.Budget) error {
 	dir, done, err := in.unpackKept(ctx, l, budget)
 	if err != nil && ctx.Err() == nil {
+		dir, done, err = in.unpackOwn(ctx, l, budget)
+	}
+	if err != nil && ctx.Err() == nil {
 		dir, done, err = in.unpackOrDiscard(ctx, blobs, l, budget)
 	}
 	in.mu.Lock()

@@ -68,6 +68,7 @@ func Open(ctx context.Context, root string, cfg Config, log logrus.FieldLogger) 
 	}
 	ctx, s.untend = context.WithCancel(context.WithoutCancel(ctx))
 	s.tending.Go(func() { s.janitor.tend(ctx) })
+	s.tending.Go(func() { s.checker.freeStranded(ctx, func() error { return probeErofs(s.bin.dir, s.mounter) }) })
 	return s, nil
 }
 
