@@ -18,6 +18,7 @@ func guide(root *cobra.Command) {
 		}
 	})
 	root.SetFlagErrorFunc(withUsage)
+	root.SetHelpCommand(newHelpCommand(root))
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		hidden := hideFlags(root.PersistentFlags(), flagsThatMatter(cmd))
@@ -26,6 +27,25 @@ func guide(root *cobra.Command) {
 			fmt.Fprintf(cmd.OutOrStdout(), "\n%q shows the flags that all commands take.\n", root.Name()+" --help")
 		}
 	})
+}
+
+// newHelpCommand is cobra's, but that it refuses a command that isn't there as the command itself would be.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			found, rest, err := root.Find(args)
+			if err == nil {
+				err = subcommandOnly(found, rest)
+			}
+			if err != nil {
+				return withUsage(found, err)
+			}
+			found.InitDefaultHelpFlag()
+			found.InitDefaultVersionFlag()
+			return found.Help()
+		},
+	}
 }
 
 // throughout calls f for a command and all below it.

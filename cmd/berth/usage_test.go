@@ -17,6 +17,8 @@ func TestWrongCallsSayHow(t *testing.T) {
 		"images rm":              "usage: berth images rm REFERENCE… [flags]",
 		"images rm --frobnicate": "unknown flag: --frobnicate\nusage: berth images rm REFERENCE… [flags]",
 		"imagess":                "unknown command \"imagess\" for \"berth\" (is images meant?)\nusage: berth check|completion|config|explain|images|pull|serve|version\n",
+		"help images lst":        "unknown command \"lst\" for \"berth images\" (is list meant?)",
+		"help frobnicate":        "unknown command \"frobnicate\"",
 		"frobnicate":             "unknown command \"frobnicate\" for \"berth\"\nusage: berth check|",
 		"images lst":             "unknown command \"lst\" for \"berth images\" (is list meant?)\nusage: berth images export|import|list|prune|pull|rm|verify",
 		"config chek":            "usage: berth config check|default, or berth config",
@@ -42,6 +44,8 @@ func TestHelpShowsFlagsThatMatter(t *testing.T) {
 		"serve --help":       {"--cni-bin-dir", "shows the flags that all"},
 		"images list --help": {"--socket", "--cni-bin-dir"},
 		"images --help":      {`"berth --help" shows the flags that all commands take`, "--keeper"},
+		"help images":        {"help for images", "--cni-bin-dir"},
+		"help":               {"--cni-bin-dir", "shows the flags that all"},
 		"explain --help":     {"--config", "--log-level"},
 		"check --help":       {`"berth --help" shows`, "--config"},
 	} {
