@@ -7,6 +7,7 @@ import (
 	"io"
 	stdlog "log"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -29,24 +30,35 @@ func event(t *testing.T, out *bytes.Buffer) map[string]any {
 	return e
 }
 
+// alone has a test run in a process of its own, and says whether this is that one: loggers of a whole process can't be set while other tests'
+// libraries are at work.
+func alone(t *testing.T) bool {
+	t.Helper()
+	const mark = "BERTH_TEST_ALONE"
+	if os.Getenv(mark) == t.Name() {
+		return true
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), mark+"="+t.Name())
+	if out, err := c.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Errorf("in a process of its own: %v\n%s", err, out)
+	}
+	return false
+}
+
 // TestLibrariesLogAsTheDaemonDoes: what klog and gRPC say is an event like any other, and what a client did is none of the
 // daemon's errors.
 func TestLibrariesLogAsTheDaemonDoes(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	var out bytes.Buffer
 	log := newLogger(logConfig{Level: "debug", Format: formatJSON}, &out)
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := os.Stderr
 	os.Stderr = write
-	defer func() {
-		os.Stderr = before
-		klog.ClearLogger()
-		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
-		stdlog.SetOutput(before)
-		logrus.SetOutput(before)
-	}()
 	catchLibraries(log)
 
 	klog.Background().Error(errors.New("no such file"), "Unhandled Error")
