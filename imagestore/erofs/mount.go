@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +59,27 @@ func mountWith(image *os.File, flags ...string) (*os.File, error) {
 			return nil, err
 		}
 	}
+	if label := labelOf(image); label != "" {
+		if err := fs.String("context", label); err != nil {
+			return nil, err
+		}
+	}
 	return fs.Mount(unix.MOUNT_ATTR_RDONLY)
+}
+
+// labelOf is the SELinux label of the image, which all files in it shall have, as those in a directory inherit its own; "" where SELinux isn't active. The
+// kernel asks for it beside the label of a container's root, of mprotect(2), for one.
+func labelOf(image *os.File) string {
+	var active unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/selinux", &active); err != nil || active.Type != unix.SELINUX_MAGIC {
+		return ""
+	}
+	label := make([]byte, 4096)
+	n, err := unix.Fgetxattr(int(image.Fd()), "security.selinux", label)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(label[:n]), "\x00")
 }
 
 // direct tells whether an image can be read past the page cache: whether its file system takes reads that are aligned no better than a block
