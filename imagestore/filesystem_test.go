@@ -19,7 +19,21 @@ func TestRootStoreOnXFS(t *testing.T) { storeOn(t, "xfs") }
 
 func TestRootStoreOnBtrfs(t *testing.T) { storeOn(t, "btrfs") }
 
-// storeOn has a store do all that it does on such a file system, and nothing stay of it.
+// TestRootStoreOnLargeSectors: blocks of layers are smaller than the disk's.
+func TestRootStoreOnLargeSectors(t *testing.T) {
+	if !disk.Alone(t) {
+		return
+	}
+	image, at := filepath.Join(t.TempDir(), "disk.img"), t.TempDir()
+	if err := disk.Format(image, 600<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.MountSectors(image, at, 4096); err != nil {
+		t.Fatal(err)
+	}
+	useStore(t, at)
+}
+
 func storeOn(t *testing.T, fstype string) {
 	if !disk.Alone(t) {
 		return
@@ -36,9 +50,19 @@ func storeOn(t *testing.T, fstype string) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
+	useStore(t, at)
+}
+
+// useStore has a store do all that it does on the file system mounted there, and nothing stay of it.
+func useStore(t *testing.T, at string) {
+	t.Helper()
+	elsewhere := newTestStore(t).LayerFormat()
 	host := serve(t, nil)
 	push(t, ref(host, "app"), imageOf(t, layerOf(t, dir("d/"), f("d/below", "1"), f("gone", "2")), layerOf(t, f(".wh.gone", ""), f("top", "3"))))
 	s := openStore(t, at+"/images", testConfig(t))
+	if got := s.LayerFormat(); got != elsewhere {
+		t.Errorf("layers are made as %s here, elsewhere as %s", got, elsewhere)
+	}
 	img := mustPull(t, s, ref(host, "app"))
 	if got := s.Measuring(); !strings.HasPrefix(got, "walking: no project quotas") {
 		t.Error(got)

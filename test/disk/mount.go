@@ -61,23 +61,30 @@ func WriteSparse(path string, content []byte) error {
 }
 
 // Mount mounts the ext4 in a file, through a loop device that goes with the mount.
-func Mount(image, at string) error { return mount("ext4", image, at, 0, "") }
+func Mount(image, at string) error { return mount("ext4", image, at, "", unix.LoopConfig{}) }
 
 // MountAs is Mount for another file system, with options of its own (ext4(5), xfs(5), btrfs(5)).
-func MountAs(fstype, options, image, at string) error { return mount(fstype, image, at, 0, options) }
+func MountAs(fstype, options, image, at string) error {
+	return mount(fstype, image, at, options, unix.LoopConfig{})
+}
+
+// MountSectors is Mount as of a disk with sectors of so many bytes, of which those of an ext4 of 512 MiB and more may have 4096.
+func MountSectors(image, at string, size uint32) error {
+	return mount("ext4", image, at, "", unix.LoopConfig{Size: size})
+}
 
 // MountDirect is Mount for measuring: what is written isn't cached twice. The file's own file system must be able to (open(2), O_DIRECT).
 func MountDirect(image, at string) error {
-	return mount("ext4", image, at, unix.LO_FLAGS_DIRECT_IO, "")
+	return mount("ext4", image, at, "", unix.LoopConfig{Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_DIRECT_IO}})
 }
 
-func mount(fstype, image, at string, flags uint32, options string) error {
+func mount(fstype, image, at, options string, loopback unix.LoopConfig) error {
 	backing, err := os.OpenFile(image, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer backing.Close()
-	loop, err := attach(backing, flags)
+	loop, err := attach(backing, loopback)
 	if err != nil {
 		return fmt.Errorf("attach %s to a loop device: %w", image, err)
 	}
@@ -89,7 +96,7 @@ func mount(fstype, image, at string, flags uint32, options string) error {
 }
 
 // attach finds a free loop device; others may be faster at it, then the next is asked for.
-func attach(backing *os.File, flags uint32) (*os.File, error) {
+func attach(backing *os.File, config unix.LoopConfig) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) && exec.Command("modprobe", "loop").Run() == nil { // a machine without udev
 		control, err = os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
@@ -98,6 +105,8 @@ func attach(backing *os.File, flags uint32) (*os.File, error) {
 		return nil, err
 	}
 	defer control.Close()
+	config.Fd = uint32(backing.Fd())
+	config.Info.Flags |= unix.LO_FLAGS_AUTOCLEAR
 	for {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
@@ -107,8 +116,7 @@ func attach(backing *os.File, flags uint32) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = unix.IoctlLoopConfigure(int(loop.Fd()), &unix.LoopConfig{Fd: uint32(backing.Fd()),
-			Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR | flags}})
+		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 		if err == nil {
 			return loop, nil
 		}
