@@ -228,6 +228,18 @@ func TestRootWhiteouts(t *testing.T) {
 	}
 }
 
+// TestRootUmask: what a layer's files may be used for isn't the daemon's to say.
+func TestRootUmask(t *testing.T) {
+	needRoot(t)
+	defer unix.Umask(unix.Umask(0o077))
+	dir, _ := mustUnpack(t, reg("hidden/f", ""), reg(".wh.hidden", ""), reg(".wh.gone", ""), reg("gone/f", ""), folder("d", 0o777), reg("d/f", ""))
+	for name, want := range map[string]uint32{"hidden": 0o755, "gone": 0o755, "d": 0o777, "d/f": 0o644} {
+		if st := lstat(t, dir, name); st.Mode&permBits != want {
+			t.Errorf("%s: mode %o, want %o", name, st.Mode&permBits, want)
+		}
+	}
+}
+
 func TestRootManyAndDeep(t *testing.T) {
 	needRoot(t)
 	var entries []entry

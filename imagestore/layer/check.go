@@ -108,6 +108,9 @@ func (c *checker) entry(name string, hdr *tar.Header) error {
 	if hdr.Typeflag == tar.TypeDir && fileType(&st) == unix.S_IFLNK {
 		return nil // an entry of a directory's name over a symlink to one
 	}
+	if hdr.Typeflag == tar.TypeChar && hdr.Devmajor == 0 && hdr.Devminor == 0 && fileType(&st) == unix.S_IFDIR {
+		return nil // a whiteout that a directory took the place of
+	}
 	want := map[byte]uint32{tar.TypeDir: unix.S_IFDIR, tar.TypeSymlink: unix.S_IFLNK, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK,
 		tar.TypeFifo: unix.S_IFIFO, tar.TypeReg: unix.S_IFREG, tar.TypeCont: unix.S_IFREG, tar.TypeGNUSparse: unix.S_IFREG}[hdr.Typeflag]
 	switch {

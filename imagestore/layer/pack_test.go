@@ -38,7 +38,7 @@ func checkTwin(t testing.TB, dir string, raw []byte, unpackErr error, done Unpac
 		}
 		return
 	}
-	for _, class := range []error{ErrCorrupt, ErrTooLarge} {
+	for _, class := range []error{nil, ErrCorrupt, ErrTooLarge} {
 		if errors.Is(err, class) != errors.Is(unpackErr, class) {
 			t.Errorf("unpacked: %v; packed: %v", unpackErr, err)
 		}

@@ -65,6 +65,11 @@ func (a *applier) whiteoutOwn(parent *directory, hidden string) error {
 	if err != nil || fileType(&st) != unix.S_IFDIR {
 		return err
 	}
-	delete(a.tree.implied, join(parent.path, hidden))
+	if real := join(parent.path, hidden); a.tree.implied[real] { // there is nothing to take a mode from
+		delete(a.tree.implied, real)
+		if err := unix.Fchmodat(parent.fd, hidden, 0o755, 0); err != nil {
+			return err
+		}
+	}
 	return a.tree.setOpaque(parent.fd, hidden)
 }
