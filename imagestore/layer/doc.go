@@ -1,4 +1,4 @@
-// Package layer turns one layer of an image, as a registry sends it, into a directory that overlayfs can use.
+// Package layer turns one layer of an image, as a registry sends it, into what overlayfs can use: a file that is mounted (packed), or a directory.
 //
 // Duty: [Unpack] reads a blob once, from the network if need be, and everything overlaps:
 //
@@ -9,14 +9,18 @@
 // Blocks of memory travel along; a slow stage slows those before it, and nothing is stored between them. [Adopt] then gives
 // directories that the tar had no entry for what the layers below say of them.
 //
-// Not its concern: where blobs come from, what an image is, where layers are kept and for whom, and syncing to the disk.
+// [Packer.Pack] is the same for a packed layer, with another last stage: the blocks of the tar go to the disk as they come, past the page cache, and
+// an index of its headers behind them, by package erofs. [AdoptPacked] completes it. Few layers can't be packed: their tar is in the file all the same, and
+// [UnpackPacked] makes a directory of it. What a layer's files are doesn't depend on which it is.
+//
+// Not its concern: where blobs come from, what an image is, where layers are kept and for whom, and bringing directories to the disk.
 //
 // Invariants:
 //   - Nothing outside the layer's directory is read or written, whatever names, links and symlinks the tar holds, as long as
 //     nobody else writes below that directory meanwhile. Every call takes the descriptor of a directory that was itself opened
 //     with openat2(2), RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, and one name without a slash.
-//   - A nil error from Unpack means: the blob's size, digest and diff-ID are those promised, and every entry was made.
-//   - After an error the directory holds anything; the caller throws it away.
+//   - A nil error from Unpack or Pack means: the blob's size, digest and diff-ID are those promised, and every entry was made.
+//   - After an error the directory or file holds anything; the caller throws it away.
 //
 // What a name means, where the OCI image specification leaves it open:
 //   - A name that goes above the root ("../x") is refused, one that starts with a slash starts at the layer's root.
