@@ -161,6 +161,10 @@ type File interface {
 	io.WriterAt
 }
 
+// Amendable are the parts of a late directory, each from and to so many bytes from its Place on, that Amend changes: all of it, but for where its
+// entries are, its number and its links.
+func Amendable() [][2]int64 { return [][2]int64{{2, 6}, {24, 44}, {inodeSize, LateSize}} }
+
 // Amend gives a late directory, which is at that place of the file, the mode, owner, time and extended attributes of in. It may be called again, before
 // the file is mounted. More attributes than there is room for are ErrUnsupported.
 func Amend(f File, place int64, in *Inode) error {

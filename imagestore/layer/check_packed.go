@@ -36,15 +36,25 @@ func CheckPacked(ctx context.Context, path string, tarSize int64, diffID digest.
 	if err != nil {
 		return corrupt("its tar: %w", err)
 	}
-	want := &comparer{f: f, at: 0}
+	return compare(f, plan, lateOf(plan, "", x.root, false, nil), tarSize)
+}
+
+// compare holds all of a packed layer but its tar against a plan.
+func compare(f *os.File, plan *erofs.Plan, late []Late, tarSize int64) error {
+	want := &comparer{f: f}
 	if _, err := want.Write(plan.Header()); err != nil {
 		return err
 	}
-	want.at = plan.Base()
-	for _, dir := range lateOf(plan, "", x.root, false, nil) {
-		want.skip = append(want.skip, dir.place)
+	want.at = erofs.HeaderSize + tarSize
+	if _, err := want.Write(zeros[:plan.Base()-want.at]); err != nil {
+		return err
 	}
-	_, err = plan.WriteTo(want)
+	for _, dir := range late {
+		for _, part := range erofs.Amendable() {
+			want.skip = append(want.skip, [2]int64{dir.place + part[0], dir.place + part[1]})
+		}
+	}
+	_, err := plan.WriteTo(want)
 	return err
 }
 
@@ -63,7 +73,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 type comparer struct {
 	f    *os.File
 	at   int64
-	skip []int64 // where late directories are
+	skip [][2]int64 // what is in the file from and to there is right, whatever it is
 }
 
 func (c *comparer) Write(want []byte) (int, error) {
@@ -73,8 +83,8 @@ func (c *comparer) Write(want []byte) (int, error) {
 	} else if err != nil {
 		return 0, fmt.Errorf("read metadata: %w", err)
 	}
-	for _, late := range c.skip {
-		from, to := max(late-c.at, 0), min(late+erofs.LateSize-c.at, int64(len(want)))
+	for _, part := range c.skip {
+		from, to := max(part[0]-c.at, 0), min(part[1]-c.at, int64(len(want)))
 		if from < to {
 			copy(got[from:to], want[from:to])
 		}

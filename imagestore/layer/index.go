@@ -43,8 +43,14 @@ func newRoom(bytes int64) *room {
 	return r
 }
 
-// inodeCost is what an inode takes besides its texts: itself, its place in its directory's table and in a plan.
-const inodeCost = 320
+const (
+	// inodeCost is what an inode takes besides its texts: itself, its place in its directory's table and in a plan.
+	inodeCost = 320
+	// dirCost is what a directory takes: a table of names too, of eight places at least, and a list of them in a plan.
+	dirCost = 640
+	// xattrCost is what an extended attribute takes besides its texts.
+	xattrCost = 32
+)
 
 func newIndexer(budget *Budget, room *room, progress func()) *indexer {
 	return &indexer{budget: budget, room: room, progress: progress, root: impliedDir(nil)}
@@ -87,9 +93,12 @@ func (x *indexer) take(hdr *tar.Header) error {
 	x.entries++
 	x.bytes += hdr.Size
 	cost := int64(inodeCost + len(path.Base(hdr.Name)) + len(hdr.Linkname))
+	if hdr.Typeflag == tar.TypeDir {
+		cost += dirCost - inodeCost
+	}
 	for key, value := range hdr.PAXRecords {
 		if strings.HasPrefix(key, paxXattr) {
-			cost += int64(len(key) + len(value))
+			cost += int64(xattrCost + len(key) + len(value))
 		}
 	}
 	return x.hold(cost)
@@ -325,7 +334,7 @@ func (x *indexer) walk(dir *erofs.Inode, target string, create bool, links *int)
 
 // makeImplied makes a missing directory. Over a whiteout nothing is taken over from the layers below.
 func (x *indexer) makeImplied(parent *erofs.Inode, name string, over bool) (*erofs.Inode, error) {
-	if err := x.hold(inodeCost + int64(len(name))); err != nil {
+	if err := x.hold(dirCost + int64(len(name))); err != nil {
 		return nil, err
 	}
 	dir := impliedDir(parent)
