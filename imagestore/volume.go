@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/containerd/continuity/fs"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +45,7 @@ func (sn *snapshotter) copyVolume(key string, number int, root *os.File, path st
 	}
 	defer unix.Close(from)
 	// Nobody else has the mount yet: what is below the directory stays as it is, and links are copied as links.
-	return fs.CopyDir(to, fmt.Sprintf("/proc/self/fd/%d/.", from))
+	return copyTree(to, fmt.Sprintf("/proc/self/fd/%d/.", from))
 }
 
 // openInside opens a directory of a mount.
