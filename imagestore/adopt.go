@@ -28,7 +28,7 @@ func (in *installer) adoptLayers(img *manifest.Image) ([]stagedLayer, error) {
 		chain := l.ChainID.String()
 		in.mu.Lock()
 		record, u := in.layers[chain], in.unpacking[chain]
-		if in.suspect[chain] {
+		if in.suspect[chain] && u != nil && u.staged { // unless this pull found it here, and only then it came under suspicion
 			record = nil
 		}
 		in.mu.Unlock()

@@ -160,6 +160,10 @@ func (ck *checker) checkFiles(ctx context.Context, chain string, record *layerRe
 func (ck *checker) distrust(chain string, check *LayerCheck) bool {
 	ck.mu.Lock()
 	defer ck.mu.Unlock()
+	if ck.images[check.Image] == nil { // to pull it again would be to bring it back
+		check.Problem += "; its image was removed meanwhile"
+		return false
+	}
 	for key, snap := range ck.snapshots {
 		if slices.Contains(snap.Layers, chain) {
 			check.Problem += "; it can't be repaired while snapshot " + key + " uses it"
