@@ -15,11 +15,20 @@ import (
 	"github.com/berth-runtime/berth/test/registry"
 )
 
-// mostPullMemory is what the daemon has at most, in bytes, whatever it pulls.
-const mostPullMemory = 150e6
+// mostPullMemory is what the daemon has at most, in bytes, whatever it pulls; mostFilesMemory when that is as many files at once as there is room for.
+const (
+	mostPullMemory  = 150e6
+	mostFilesMemory = 175e6
+)
 
 // TestRootPullMemory: neither the largest windows that are taken unasked, beside others, nor two such images at once make the daemon large.
-func TestRootPullMemory(t *testing.T) {
+func TestRootPullMemory(t *testing.T) { pullMemory(t, 0, mostPullMemory) }
+
+// TestRootPullMemoryOfFiles: layers of many files, all there is room for at once, cost what they may.
+func TestRootPullMemoryOfFiles(t *testing.T) { pullMemory(t, 11_000, mostFilesMemory) }
+
+// pullMemory pulls two images at once, with so many files in each of their eight layers, in so much memory at most.
+func pullMemory(t *testing.T, files, bound int) {
 	harness.NeedRoot(t)
 	server, err := registry.Start()
 	check(t, err)
@@ -30,7 +39,7 @@ func TestRootPullMemory(t *testing.T) {
 		"two.test": {64 * mib, 16 * mib},
 	} {
 		dir := t.TempDir()
-		check(t, images.WriteWindows(dir, windows...))
+		check(t, images.WriteWindows(dir, files, windows...))
 		server.ServeFiles(host, dir)
 	}
 	d := harness.Start(t, harness.Options{Registry: server})
@@ -46,7 +55,7 @@ func TestRootPullMemory(t *testing.T) {
 	pulls.Wait()
 	most := memoryOf(t, d.PID(), "VmHWM:")
 	t.Logf("the daemon has %.0f MB at most, %.0f before", float64(most)/1e6, float64(before)/1e6)
-	if most > mostPullMemory {
+	if most > bound {
 		t.Errorf("the daemon had %.0f MB while it pulled", float64(most)/1e6)
 	}
 }
