@@ -14,6 +14,8 @@ var errMountsClosed = errors.New("the store is closed")
 // mounts are the detached mounts of layers that are files. Each is made when it is first wanted, and is there until its layer is thrown away:
 // one descriptor a layer that containers were made of, however many they are. The zero value has none.
 type mounts struct {
+	letGo func(*os.File) error // of a mount that was in an overlay; nil: Close
+
 	mu     sync.Mutex
 	byName map[string]*layerMount
 	closed bool
@@ -66,15 +68,20 @@ func (m *mounts) release(mount *layerMount) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	mount.users--
-	mount.closeUnused()
+	m.closeUnused(mount)
 }
 
 // closeUnused closes what nobody has or will get. Under mu.
-func (l *layerMount) closeUnused() {
-	if l.forgotten && l.users == 0 && l.file != nil {
-		l.file.Close()
-		l.file = nil
+func (m *mounts) closeUnused(mount *layerMount) {
+	if !mount.forgotten || mount.users > 0 || mount.file == nil {
+		return
 	}
+	letGo := m.letGo
+	if letGo == nil {
+		letGo = (*os.File).Close
+	}
+	_ = letGo(mount.file) // what can't be unmounted goes with the store
+	mount.file = nil
 }
 
 // forget lets go of a layer's mount, if there is one.
@@ -95,7 +102,7 @@ func (m *mounts) drop(chain string, mount *layerMount) {
 		delete(m.byName, chain)
 	}
 	mount.forgotten = true
-	mount.closeUnused()
+	m.closeUnused(mount)
 }
 
 // close lets go of all mounts, and lets none be made. It may be called twice.
@@ -106,6 +113,6 @@ func (m *mounts) close() {
 	for chain, mount := range m.byName {
 		delete(m.byName, chain)
 		mount.forgotten = true
-		mount.closeUnused()
+		m.closeUnused(mount)
 	}
 }

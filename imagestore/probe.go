@@ -20,7 +20,7 @@ const (
 )
 
 // probeErofs tries whether layers that are files can be used: mounts a small one that it makes below dir, makes an overlay over that with what is
-// written below dir too, and reads through it. Nothing stays. Where it fails the kernel is older than 6.15 or has no EROFS of files, or the file system
+// written below dir too, and reads through it. Nothing stays. Where it fails the kernel is older than 6.12 or has no EROFS of files, or the file system
 // that dir is on can't be below one.
 func probeErofs(dir string, mounter *overlay.Mounter) (err error) {
 	at, err := os.MkdirTemp(dir, "probe-")
@@ -36,7 +36,7 @@ func probeErofs(dir string, mounter *overlay.Mounter) (err error) {
 	if err != nil {
 		return err
 	}
-	defer layer.Close()
+	defer func() { err = errors.Join(err, mounter.Release(layer)) }()
 	root, err := mounter.Mount(overlay.Options{Lowers: []overlay.Lower{{Path: image, Mount: layer}}, Upper: upper, Work: work, Volatile: true})
 	if err != nil {
 		return err

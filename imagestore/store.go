@@ -116,8 +116,10 @@ func newStore(root string, cfg Config, log logrus.FieldLogger) (*Store, error) {
 	}
 	c.format, c.unfit, err = chooseFormat(cfg.LayerFormat, func() error { return probeErofs(c.bin.dir, mounter) })
 	if err != nil {
+		mounter.Close()
 		return nil, errors.Join(err, db.close())
 	}
+	c.mounts.letGo = mounter.Release
 	c.projects, c.uncounted = project.Open(filepath.Join(root, "snapshots"))
 	installer := &installer{catalog: c, slots: make(chan struct{}, slots), packer: layer.NewPacker(treeMemory)}
 	puller := &puller{catalog: c, installer: installer, platform: platform, flights: newFlights(), verifier: signature.New(cfg.Verification),
@@ -144,6 +146,7 @@ func (s *Store) Close() error {
 	s.flights.stop()
 	s.dropSpare()
 	s.mounts.close()
+	s.roots.mounter.Close()
 	s.bin.wait()
 	if s.projects != nil {
 		return errors.Join(s.projects.Close(), s.db.close())

@@ -40,7 +40,7 @@ func nodeFeatures() []feature {
 		{"user namespaces", false, "pods with hostUsers: false are refused", userNamespaces},
 		{"CAP_SYS_RESOURCE", false, "oom_score_adj and rlimits are clamped to what the daemon has", capabilities([]capability.Cap{capability.CAP_SYS_RESOURCE})},
 		{"overlay lowerdir+", false, "layers go by mount(2) options, in one page (Linux 6.7)", overlayLayers},
-		{"layers as files", false, "layers of images are directories, which take longer to make (Linux 6.15 with EROFS)", erofsLayers},
+		{"layers as files", false, "layers of images are directories, which take longer to make (Linux 6.12 with EROFS)", erofsLayers},
 		{"exit codes by pidfd", false, "the exit code of a process that ends while no keeper runs is unknown (Linux 6.15)", kernel(6, 15)},
 		{"AppArmor", false, "AppArmor profiles can't be applied", appArmor},
 		{"SELinux", false, "SELinux labels can't be applied", seLinux},

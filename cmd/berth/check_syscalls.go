@@ -101,7 +101,7 @@ func overlayLayers() (string, error) {
 
 // erofsLayers asks the kernel alone: what the file system below the images has to say is tried when the daemon starts.
 func erofsLayers() (string, error) {
-	if _, err := kernel(6, 15)(); err != nil {
+	if _, err := kernel(6, 12)(); err != nil {
 		return "", err
 	}
 	return fileSystem("erofs")()

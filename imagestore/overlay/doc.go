@@ -13,7 +13,8 @@
 // covers that directory in the thread's mount namespace). Overlayfs takes mapped layers since Linux 5.19.
 //
 // A layer may also be a mount of its own, attached nowhere, given by descriptor (Linux 6.15); in a user namespace it has a mapped clone of
-// its own. Files of such layers are on as many file systems, and show as many devices (directories show the overlay's). xino=on would give them one, and
+// its own. Before, overlayfs takes only what is attached where its maker is: there such layers are attached, until they are released, in a mount
+// namespace that has nothing else, with a thread that stays in it and makes the overlays. Files of such layers are on as many file systems, and show as many devices (directories show the overlay's). xino=on would give them one, and
 // numbers of 64 bits for that, which programs of 32 bits without large files can't read, and JavaScript can't tell apart.
 //
 // Not its concern: what is in the directories, who they belong to, and removing them.

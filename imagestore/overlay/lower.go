@@ -14,7 +14,8 @@ import (
 type Lower struct {
 	// Path is the directory; with Mount, what errors call it.
 	Path string
-	// Mount is a detached mount, which stays the caller's: an overlay has a copy of its own. It needs Linux 6.15.
+	// Mount is a detached mount, which stays the caller's until Release: an overlay has a copy of its own. Before Linux 6.15 it is attached, where
+	// only one Mounter sees it.
 	Mount *os.File
 }
 
@@ -78,14 +79,54 @@ func (o Options) detached() bool {
 	return false
 }
 
-// mountDetached has one way only: the kernels that don't know it take no layers of detached mounts either.
+// mountDetached has no way but "lowerdir+": kernels that don't know it mount no files either.
 func (m *Mounter) mountDetached(o Options) (*os.File, error) {
 	if !m.oneByOne {
-		return nil, fmt.Errorf("layer on a mount of its own: %w (overlayfs takes detached mounts since Linux 6.15)", errors.ErrUnsupported)
+		return nil, fmt.Errorf("layer on a mount of its own: %w (overlayfs takes layers one by one since Linux 6.7)", errors.ErrUnsupported)
 	}
-	file, err := m.mountByPieces(o)
+	create := m.mountByPieces
+	if m.apart.needed(o.Lowers) {
+		create = m.mountApart
+	}
+	file, err := create(o)
 	if errors.Is(err, unix.EINVAL) {
-		err = fmt.Errorf("%w (overlayfs takes layers of detached mounts since Linux 6.15, and file systems stacked two high)", err)
+		err = fmt.Errorf("%w (overlayfs takes file systems stacked two high)", err)
 	}
 	return file, err
 }
+
+func (m *Mounter) mountApart(o Options) (file *os.File, err error) {
+	v, err := newVisit(o)
+	if err != nil {
+		return nil, err
+	}
+	defer v.close()
+	err = m.apart.do(func(r *room) error {
+		file, err = v.mount(r, m.mountByPieces)
+		return err
+	})
+	return file, err
+}
+
+func (m *Mounter) bind(lower Lower, users *os.File) (file *os.File, err error) {
+	if !m.apart.needed([]Lower{lower}) {
+		return lower.clone(unix.MOUNT_ATTR_RDONLY, users)
+	}
+	err = m.apart.do(func(r *room) error {
+		file, err = r.bind(lower, unix.MOUNT_ATTR_RDONLY, users)
+		return err
+	})
+	return file, err
+}
+
+// Release closes a mount that was in lowers. Where it isn't called in place of Close, what is mounted may stay until the Mounter is closed.
+func (m *Mounter) Release(layer *os.File) error {
+	if err := errors.Join(m.apart.release(layer), layer.Close()); err != nil {
+		return fmt.Errorf("release layer: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of what Mount and Bind keep for the next. Mounts that were made stay. Both fail afterwards for layers that are mounts, where
+// the kernel needs a room for them.
+func (m *Mounter) Close() { m.apart.close() }

@@ -15,13 +15,10 @@ import (
 	"github.com/berth-runtime/berth/test/userns"
 )
 
-// detached is a layer on a mount of its own, with a file of each name in content. It needs root, and Linux 6.15.
+// detached is a layer on a mount of its own, with a file of each name in content. It needs root.
 func detached(t testing.TB, name string, content map[string]string) Lower {
 	t.Helper()
 	needRoot(t)
-	if !kernel(t, 6, 15) {
-		t.Skip("kernel before 6.15: overlayfs takes no layers of a detached mount")
-	}
 	fs, err := fscontext.Open("tmpfs")
 	if err != nil {
 		t.Fatal(err)
@@ -41,8 +38,9 @@ func detached(t testing.TB, name string, content map[string]string) Lower {
 
 // TestRootDetachedLowers: layers that are mounts, between others that are directories, as they are and through the mapping of a user
 // namespace; they are the overlay's own once it is made.
-func TestRootDetachedLowers(t *testing.T) {
-	m := newMounter(t)
+func TestRootDetachedLowers(t *testing.T) { bothWays(t, testDetachedLowers) }
+
+func testDetachedLowers(t *testing.T, m *Mounter) {
 	for name, users := range map[string]*os.File{"as they are": nil, "mapped": userns.New(t, 100000)} {
 		t.Run(name, func(t *testing.T) {
 			shift := uint32(0)
@@ -71,9 +69,7 @@ func TestRootDetachedLowers(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer overlay.Close()
-			for _, lower := range lowers {
-				lower.Mount.Close()
-			}
+			release(t, m, lowers...)
 			wantOpen(t, before+1)
 			for _, i := range []int{0, 7, 38} {
 				if st := statAt(t, overlay, fmt.Sprint(i)); st.Uid != shift+uint32(i) || st.Gid != shift+uint32(2*i) {
@@ -110,8 +106,9 @@ func copyUp(t *testing.T, overlay *os.File, name, upper string, owner [2]uint32)
 }
 
 // TestRootDetachedLongPaths: beside a layer on a mount, directories that fsconfig doesn't take by name are given by descriptor.
-func TestRootDetachedLongPaths(t *testing.T) {
-	m := newMounter(t)
+func TestRootDetachedLongPaths(t *testing.T) { bothWays(t, testDetachedLongPaths) }
+
+func testDetachedLongPaths(t *testing.T, m *Mounter) {
 	long := strings.Repeat("long/", 60)
 	dirs := mkdirs(t, t.TempDir(), long+"lower", long+"upper", long+"work")
 	write(t, filepath.Join(dirs[0], "a"), "1")
@@ -127,8 +124,9 @@ func TestRootDetachedLongPaths(t *testing.T) {
 }
 
 // TestRootBindDetached: one layer that is a mount is seen by a mount of its own, read-only.
-func TestRootBindDetached(t *testing.T) {
-	m := newMounter(t)
+func TestRootBindDetached(t *testing.T) { bothWays(t, testBindDetached) }
+
+func testBindDetached(t *testing.T, m *Mounter) {
 	lower := detached(t, "one", map[string]string{"a": "1"})
 	for name, users := range map[string]*os.File{"as it is": nil, "mapped": userns.New(t, 200000)} {
 		bound, err := m.Bind(lower, users)
@@ -152,12 +150,13 @@ func TestRootBindDetached(t *testing.T) {
 }
 
 // TestRootDetachedErrors: kernels that can't say that they can't, and what a layer is called in an error.
-func TestRootDetachedErrors(t *testing.T) {
-	m := newMounter(t)
+func TestRootDetachedErrors(t *testing.T) { bothWays(t, testDetachedErrors) }
+
+func testDetachedErrors(t *testing.T, m *Mounter) {
 	lower := detached(t, "one", nil)
 	dirs := mkdirs(t, t.TempDir(), "upper", "work")
 	o := Options{Lowers: []Lower{lower}, Upper: dirs[0], Work: dirs[1]}
-	if _, err := (&Mounter{}).Mount(o); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "6.15") {
+	if _, err := (&Mounter{}).Mount(o); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "6.7") {
 		t.Errorf("a kernel without lowerdir+: %v", err)
 	}
 	if _, err := mountByString(o); !errors.Is(err, errors.ErrUnsupported) {

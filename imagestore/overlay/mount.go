@@ -25,6 +25,8 @@ type Options struct {
 	Base  string
 	// Label is the SELinux label of all files of the mount (mount(8), "context="); "": their own.
 	Label string
+	// mixed: some of the lowers are mounts, though they are given as directories.
+	mixed bool
 }
 
 func (o Options) check() error {
@@ -58,9 +60,10 @@ func (o Options) check() error {
 	return nil
 }
 
-// Mounter makes mounts in the way that the kernel offers. It is immutable and safe for concurrent use.
+// Mounter makes mounts in the way that the kernel offers. It is safe for concurrent use.
 type Mounter struct {
 	oneByOne bool
+	apart    apart
 }
 
 // NewMounter asks the kernel what it can. It makes no mount.
@@ -116,7 +119,7 @@ func (m *Mounter) mount(o Options) (*os.File, error) {
 		if err == nil || o.Users == nil {
 			return file, err
 		}
-		// Layers by descriptor need Linux 6.13, detached ones 6.15.
+		// Layers by descriptor need Linux 6.13, those of detached mounts 6.15.
 	}
 	file, err := mountByString(o)
 	if o.Users != nil && errors.Is(err, unix.EINVAL) {
@@ -149,7 +152,7 @@ func (o Options) settings() (pairs [][2]string, flags []string) {
 	if o.Label != "" {
 		pairs = append(pairs, [2]string{labelOption, o.Label})
 	}
-	if o.detached() {
+	if o.mixed || o.detached() {
 		pairs = append(pairs, [2]string{"xino", "off"})
 	}
 	if o.Volatile && o.Upper != "" {
@@ -215,7 +218,7 @@ func closeAll(mounts []*os.File) {
 // Bind makes a detached, read-only mount of one layer, its owners seen through the mapping of the user namespace users (nil: as they
 // are); the caller closes it. It needs CAP_SYS_ADMIN.
 func (m *Mounter) Bind(lower Lower, users *os.File) (*os.File, error) {
-	file, err := lower.clone(unix.MOUNT_ATTR_RDONLY, users)
+	file, err := m.bind(lower, users)
 	if err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}
