@@ -78,11 +78,14 @@ const (
 	direntSize      = 12 // struct erofs_dirent
 )
 
+// longestXattr is how long an attribute's name may be for Linux (XATTR_NAME_MAX of limits.h). A longer one is listed, and can't be asked for.
+const longestXattr = 255
+
 // check refuses what the format has no room for.
 func (in *Inode) check() error {
 	for _, x := range in.Xattrs {
 		_, rest, held := splitXattr(x.Name)
-		if !held || len(rest) > math.MaxUint8 || len(x.Value) > math.MaxUint16 {
+		if !held || len(rest) > math.MaxUint8 || len(x.Name) > longestXattr || len(x.Value) > math.MaxUint16 {
 			return fmt.Errorf("attribute %q of %d bytes: %w", x.Name, len(x.Value), ErrUnsupported)
 		}
 	}
