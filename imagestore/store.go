@@ -24,8 +24,8 @@ import (
 // pull stays below 150 MB on machines with many processors too.
 const mostSlots = 8
 
-// treeMemory bounds the trees of files that are in memory while layers are packed: some 80,000 files at once.
-const treeMemory = 32 << 20
+// treeMemory bounds the trees of files that are in memory while layers are packed: some 65,000 files at once.
+const treeMemory = 24 << 20
 
 // Store holds images, their unpacked layers and the root file systems made of them. It is safe for concurrent use.
 //

@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-runtime/berth/imagestore/erofs"
+	"github.com/berth-runtime/berth/imagestore/fault"
 )
 
-// spoolAhead is how many blocks are written by one call: a disk is given a megabyte at a time.
-const spoolAhead = 8
+// spoolAhead is how many blocks are written by one call, while as many are gathered.
+const spoolAhead = 4
 
 // spool writes a stream to a file as it passes, without copying it, and lets what isn't looked at be passed over.
 type spool struct {
@@ -23,6 +24,7 @@ type spool struct {
 	unread   []byte // of the last of batch
 	pos      int64  // in the stream
 	progress func()
+	writing  chan error // of the batch before; nil: there is none
 }
 
 // newSpool writes to a file that is there, past the page cache where the file system lets it: a pull shall not push out what is in use.
@@ -38,7 +40,8 @@ func newSpool(path string, from *conveyor, progress func()) (*spool, error) {
 }
 
 func (s *spool) close() {
-	s.drop()
+	_ = s.settle() // drain has said what there was to say
+	free(s.batch)
 	unix.Close(s.fd)
 }
 
@@ -98,24 +101,59 @@ func (s *spool) drain() error {
 	for {
 		s.pass(len(s.unread))
 		if err := s.advance(); err == io.EOF {
-			return s.flush()
+			return errors.Join(s.flush(), s.settle())
 		} else if err != nil {
 			return err
 		}
 	}
 }
 
-// flush writes what is gathered. Only a stream's last block is shorter than the others; it is filled up with zeros.
+// flush has what is gathered written, while the next is gathered. Only a stream's last block is shorter than the others; it is filled up with zeros.
 func (s *spool) flush() error {
-	defer s.drop()
-	parts := make([][]byte, len(s.batch))
-	for i, b := range s.batch {
-		whole := (b.n + diskBlock - 1) / diskBlock * diskBlock
-		clear(b.mem[b.n:whole])
-		parts[i] = b.mem[:whole]
+	if err := s.settle(); err != nil {
+		return err
+	}
+	batch, at := s.batch, s.at
+	s.batch, s.unread = nil, nil
+	for _, b := range batch {
+		s.at += int64(whole(b))
+	}
+	s.writing = make(chan error, 1)
+	go func(done chan<- error) { // ends with its write
+		err := fault.Guard(func() error { return s.write(batch, at) })
+		free(batch)
+		done <- err
+	}(s.writing)
+	return nil
+}
+
+// settle waits for what is being written.
+func (s *spool) settle() error {
+	if s.writing == nil {
+		return nil
+	}
+	err := <-s.writing
+	s.writing = nil
+	return err
+}
+
+// whole is how long a block is on the disk.
+func whole(b block) int { return (b.n + diskBlock - 1) / diskBlock * diskBlock }
+
+func free(batch []block) {
+	for _, b := range batch {
+		b.free()
+	}
+}
+
+func (s *spool) write(batch []block, at int64) error {
+	parts := make([][]byte, len(batch))
+	for i, b := range batch {
+		clear(b.mem[b.n:whole(b)])
+		parts[i] = b.mem[:whole(b)]
 	}
 	for len(parts) > 0 {
-		n, err := unix.Pwritev(s.fd, parts, s.at)
+		n, err := unix.Pwritev(s.fd, parts, at)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -130,7 +168,7 @@ func (s *spool) flush() error {
 		case n == 0:
 			return fmt.Errorf("write: %w", io.ErrShortWrite)
 		}
-		s.at += int64(n)
+		at += int64(n)
 		parts = without(parts, n)
 	}
 	return nil
@@ -146,14 +184,6 @@ func without(parts [][]byte, n int) [][]byte {
 		parts[0] = parts[0][n:]
 	}
 	return parts
-}
-
-// drop gives the blocks back.
-func (s *spool) drop() {
-	for _, b := range s.batch {
-		b.free()
-	}
-	s.batch, s.unread = s.batch[:0], nil
 }
 
 // isDirect tells whether the file is written past the page cache (open(2), O_DIRECT).
