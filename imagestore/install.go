@@ -107,7 +107,7 @@ func (in *installer) unpackAll(ctx context.Context, blobs manifest.Blobs, missin
 	if len(missing) == 0 {
 		return nil
 	}
-	defer beThrifty(cap(in.slots))()
+	defer tune(cap(in.slots))()
 	budget := in.cfg.budget()
 	order := slices.Clone(missing)
 	slices.SortStableFunc(order, func(a, b manifest.Layer) int { return cmp.Compare(b.Blob.Size, a.Blob.Size) })
