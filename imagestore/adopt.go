@@ -67,7 +67,12 @@ func (in *installer) adoptLayer(u *unpacking, l manifest.Layer, below *stack) er
 		}
 		// The commit of a pull isn't interrupted.
 		done, err := unpackPacked(context.Background(), u.dir, u.done.TarSize, layer.Blob{DiffID: l.DiffID}, in.cfg.budget(), nil)
-		if err != nil {
+		if err != nil { // what is left is neither
+			in.mu.Lock()
+			dir := u.dir
+			u.staged, u.dir, u.done = false, "", layer.Unpacked{}
+			in.mu.Unlock()
+			in.discard(dir)
 			return err
 		}
 		in.mu.Lock()

@@ -171,3 +171,26 @@ func BenchmarkProbe(b *testing.B) {
 		}
 	}
 }
+
+// TestRootLayerOfAnotherFormat: a layer that isn't what its record says, as after a cut while one takes another's place, is pulled again.
+func TestRootLayerOfAnotherFormat(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"gone":      os.RemoveAll,
+		"directory": func(path string) error { return errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)) },
+		"file":      func(path string) error { return errors.Join(os.RemoveAll(path), os.WriteFile(path, nil, 0o600)) },
+	} {
+		s, img := pulled(t, layerOf(t, f("a", "1")))
+		if (name == "directory") == (s.format == formatDirectory) && name != "gone" {
+			continue // it is what the record says
+		}
+		root, cfg := s.root, s.cfg
+		if err := errors.Join(s.Close(), replace(s.layerDir(img.layers[0]))); err != nil {
+			t.Fatal(err)
+		}
+		s = openStore(t, root, cfg)
+		if len(s.Images()) != 0 {
+			t.Errorf("%s: an image is listed", name)
+		}
+		mustPull(t, s, img.Tags[0])
+	}
+}

@@ -52,10 +52,12 @@ func (j *janitor) load(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// dropMissingLayers forgets layers that aren't there, or aren't what their records say: that is what a cut leaves while a layer of one format takes the place of
+// one of the other.
 func (j *janitor) dropMissingLayers(lost change) error {
-	for chain := range j.layers {
-		_, err := os.Lstat(j.layerDir(chain))
-		if os.IsNotExist(err) {
+	for chain, record := range j.layers {
+		info, err := os.Lstat(j.layerDir(chain))
+		if os.IsNotExist(err) || err == nil && info.IsDir() != (record.Format == formatDirectory) {
 			delete(j.layers, chain)
 			lost.layers[chain] = nil
 		} else if err != nil {

@@ -55,6 +55,8 @@ func TestRootHostileTars(t *testing.T) {
 		"unknown type":                 {{tar.Header{Name: "a", Typeflag: 'V'}, ""}},
 		"long component":               {reg(strings.Repeat("n", 300), "")},
 		"long path":                    {reg(deep, "")},
+		"long path by links": {symlink("s0", strings.Repeat("a/", 2047)), symlink("s1", "s0/"+strings.Repeat("a/", 2045)),
+			symlink("s2", "s1/"+strings.Repeat("a/", 2045)), reg("s2/f", "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := unpackTar(t, pack(t, entries...))

@@ -32,11 +32,11 @@ func CheckPacked(ctx context.Context, path string, tarSize int64, diffID digest.
 	if got := digest.NewDigest(digest.SHA256, sum); r.n != tarSize || got != diffID {
 		return corrupt("it has %d of the %d bytes of its tar, and they make %s", r.n, tarSize, got)
 	}
-	plan, err := layPacked(x, indexErr, tarSize, diffID)
+	plan, late, err := layPacked(x, indexErr, tarSize, diffID)
 	if err != nil {
 		return corrupt("its tar: %w", err)
 	}
-	return compare(f, plan, lateOf(plan, "", x.root, false, nil), tarSize)
+	return compare(f, plan, late, tarSize)
 }
 
 // compare holds all of a packed layer but its tar against a plan.

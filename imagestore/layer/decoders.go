@@ -72,7 +72,7 @@ func (p *decoderPool) take(ctx context.Context, window uint64, waiting func()) (
 }
 
 // newDecoder uses one goroutine, its reader's: the stages before and after it are others, and so are other layers. Frames' own checksums, of 32 bits, are passed over: what
-// comes out is held against a digest.
+// comes out of a layer's is held against a digest.
 func newDecoder(r io.Reader, window uint64) (*zstd.Decoder, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1), zstd.IgnoreChecksum(true))
 	if err != nil {

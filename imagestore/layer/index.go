@@ -42,8 +42,11 @@ func impliedDir(parent *erofs.Inode) *erofs.Inode {
 	return &erofs.Inode{Mode: unix.S_IFDIR | 0o755, Parent: parent, Entries: map[string]*erofs.Inode{}, Late: true}
 }
 
-// close gives the memory back, when the tree isn't used any more.
-func (x *indexer) close() { x.room.left.Add(x.held) }
+// close gives the tree's memory back. It may be called twice.
+func (x *indexer) close() {
+	x.room.left.Add(x.held)
+	x.held, x.root, x.last = 0, nil, nil
+}
 
 // index reads a tar to its end mark. pos tells where in it the reader is.
 func (x *indexer) index(r io.Reader, pos func() int64) error {

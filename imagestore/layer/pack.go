@@ -68,36 +68,47 @@ func (pk *Packer) Pack(ctx context.Context, path string, open Opener, want Blob,
 	if indexErr != nil && !errors.Is(indexErr, errNoIndex) {
 		return Unpacked{}, indexErr
 	}
+	if indexErr != nil {
+		x.close() // others may use the room while the rest of the tar comes
+	}
 	// What follows the tar's end (padding, an estargz table of contents) counts for the digests.
 	if err := s.drain(); err != nil {
 		return Unpacked{}, err
 	}
 	done := Unpacked{TarSize: p.tarSize.Load(), OpaqueRoot: x.opaqueRoot, Packed: true}
-	plan, err := layPacked(x, indexErr, done.TarSize, want.DiffID)
-	if err != nil {
+	plan, late, err := layPacked(x, indexErr, done.TarSize, want.DiffID)
+	if errors.Is(err, ErrNotPacked) {
 		budget.giveBack(x.entries, x.bytes, done.TarSize)
 		return done, err
+	}
+	if err != nil {
+		return Unpacked{}, err
 	}
 	if err := seal(f, plan); err != nil {
 		return Unpacked{}, err
 	}
-	done.Late = lateOf(plan, "", x.root, false, nil)
+	done.Late = late
 	done.Bytes, done.Inodes = plan.Size(), 1
 	return done, nil
 }
 
-// layPacked plans a layer's metadata behind its tar.
-func layPacked(x *indexer, err error, tarSize int64, diffID digest.Digest) (*erofs.Plan, error) {
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotPacked, err)
+// layPacked plans a layer's metadata behind its tar, unless err, of its index, says that there is none.
+func layPacked(x *indexer, err error, tarSize int64, diffID digest.Digest) (plan *erofs.Plan, late []Late, _ error) {
+	if err == nil {
+		plan, err = erofs.Lay(x.root, erofs.HeaderSize+(tarSize+diskBlock-1)/diskBlock*diskBlock)
 	}
-	plan, err := erofs.Lay(x.root, erofs.HeaderSize+(tarSize+diskBlock-1)/diskBlock*diskBlock)
+	if err == nil {
+		late, err = x.late(plan, "", x.root, false, nil)
+	}
+	if errors.Is(err, errNoIndex) || errors.Is(err, erofs.ErrUnsupported) {
+		err = fmt.Errorf("%w: %w", ErrNotPacked, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotPacked, err)
+		return nil, nil, err
 	}
 	sum := sha256.Sum256([]byte(diffID))
 	copy(plan.UUID[:], sum[:])
-	return plan, nil
+	return plan, late, nil
 }
 
 // seal makes a file system of a file that has its contents, and brings it to the disk.
@@ -114,18 +125,28 @@ func seal(f *os.File, plan *erofs.Plan) error {
 	return nil
 }
 
-// lateOf lists the late directories of a tree, those above before those below.
-func lateOf(plan *erofs.Plan, path string, dir *erofs.Inode, hidden bool, late []Late) []Late {
+// late appends the late directories of a tree, those above before those below. By links a small tar makes paths that take more memory than all else, and that
+// no system call takes.
+func (x *indexer) late(plan *erofs.Plan, path string, dir *erofs.Inode, hidden bool, late []Late) (_ []Late, err error) {
+	if len(path) >= unix.PathMax {
+		return nil, corrupt("a directory with a path of %d bytes", len(path))
+	}
 	opaque := hidesBelow(dir)
 	if dir.Late {
+		if err := x.hold(int64(len(path))); err != nil {
+			return nil, err
+		}
 		late = append(late, Late{Path: path, place: plan.Place(dir), hidden: hidden, opaque: opaque})
 	}
 	for name, in := range dir.Entries {
-		if in.IsDir() {
-			late = lateOf(plan, join(path, name), in, hidden || opaque, late)
+		if !in.IsDir() {
+			continue
+		}
+		if late, err = x.late(plan, join(path, name), in, hidden || opaque, late); err != nil {
+			return nil, err
 		}
 	}
-	return late
+	return late, nil
 }
 
 // AdoptPacked is Adopt for the packed layer at path, before it is mounted. What it writes is on the disk when it returns. It may be called twice. Errors:

@@ -13,9 +13,9 @@ var errClosed = errors.New("the mounter is closed")
 
 // apart is the room of a Mounter, on a kernel that needs one. The zero value has none yet.
 type apart struct {
-	asked sync.Once
-	// always: layers that are mounts must be attached.
-	always bool
+	asking sync.Mutex
+	// asked: the kernel has said whether layers that are mounts must be attached: always.
+	asked, always bool
 
 	mu     sync.Mutex // one at a time is in the room
 	room   *room
@@ -29,13 +29,17 @@ func (a *apart) needed(lowers []Lower) bool {
 		if lower.Mount == nil {
 			continue
 		}
-		a.asked.Do(func() {
-			fd, err := unix.OpenTree(int(lower.Mount.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-			if err == nil {
-				unix.Close(fd)
-			}
-			a.always = a.always || errors.Is(err, unix.EINVAL)
-		})
+		a.asking.Lock()
+		defer a.asking.Unlock()
+		if a.asked || a.always {
+			return a.always
+		}
+		fd, err := unix.OpenTree(int(lower.Mount.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		if err == nil {
+			unix.Close(fd)
+		}
+		a.always = errors.Is(err, unix.EINVAL)
+		a.asked = err == nil || a.always // else another time: no more descriptors, for one
 		return a.always
 	}
 	return false

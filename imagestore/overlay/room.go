@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-runtime/berth/imagestore/fault"
 )
 
 // room is a mount namespace in which layers that are mounts are attached, with a thread that stays there: before Linux 6.15 overlayfs and
@@ -56,7 +58,7 @@ func (r *room) stay(begun chan<- error) {
 // do runs f in the room.
 func (r *room) do(f func() error) error {
 	done := make(chan error)
-	r.jobs <- func() { done <- f() }
+	r.jobs <- func() { done <- fault.Guard(f) }
 	return <-done
 }
 
