@@ -59,6 +59,7 @@ func newMounter(t testing.TB) *overlay.Mounter {
 // needFiles skips where the kernel has no layers that are files; where it has, the probe must say so.
 func needFiles(t testing.TB) {
 	t.Helper()
+	t.Setenv("BERTH_TEST_LAYERS", LayerFormatAuto) // whatever others are run with
 	err := probeErofs(t.TempDir(), newMounter(t))
 	var name unix.Utsname
 	if uname := unix.Uname(&name); uname != nil {

@@ -170,6 +170,9 @@ func (in *installer) unpackClaimed(ctx context.Context, u *unpacking, blobs mani
 	if err != nil && ctx.Err() == nil {
 		dir, done, err = in.unpackOrDiscard(ctx, blobs, l, budget)
 	}
+	if err != nil && ctx.Err() != nil { // and not that it wasn't here
+		err = context.Cause(ctx)
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	u.busy, u.staged, u.dir, u.done = false, err == nil, dir, done
